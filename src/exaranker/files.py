@@ -1,0 +1,113 @@
+"""Files that are either whole or not there: written aside, synced, renamed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from exaranker.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; renames it into place if the block succeeds.
+
+    A killed process leaves at most `path` + ".tmp", which no reader takes for `path` and the next writer overwrites.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        yield aside
+        _sync(aside)
+        os.replace(aside, path)
+        _sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    with atomic_path(path) as aside:
+        aside.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes indented JSON with sorted keys: the same value gives the same bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    with open_input(path) as stream:
+        try:
+            return json.load(stream)
+        except ValueError as error:
+            raise InputError(f"not valid JSON: {error}", path=path) from error
+
+
+def open_input(path: str | Path) -> BinaryIO:
+    """Opens a file for reading bytes, gunzipping `*.gz`.
+
+    Raises:
+        InputError: there is no such file, or it is empty.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder, expected a file" if path.is_dir() else "no such file"
+        raise InputError(what, path=path, hint="check the path")
+    if path.stat().st_size == 0:
+        raise InputError("the file is empty", path=path)
+    if path.suffix == ".gz":
+        import gzip
+
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    return path.open("rb")
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Yields (line number from 1, line without its newline), streaming.
+
+    Raises:
+        InputError: the file is missing, empty, or a line is not UTF-8.
+    """
+    with open_input(path) as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"invalid UTF-8 at byte {error.start} of the line: 0x{raw[error.start]:02x}",
+                    path=path,
+                    line=number,
+                    hint="convert the file with: iconv -f latin1 -t utf-8",
+                ) from error
+            yield number, line.rstrip("\r\n")
+
+
+def sha256_file(path: str | Path) -> str:
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """A digest of a JSON value that does not depend on key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,49 @@
+"""T5X's gin flags: --gin_file, --gin.NAME=VALUE, --gin_search_paths."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from exaranker.errors import InputError, require
+
+# The checkout's `gin/` and `t5x_configs/` folders are installed inside the package.
+PACKAGED = Path(__file__).parent
+
+
+def add_gin_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Adds T5X's gin flags to a verb; `--gin.NAME=VALUE` words are collected by the console script."""
+    parser.add_argument(
+        "--gin_file", action="append", default=[], required=required, metavar="FILE", help="gin file; may be repeated"
+    )
+    parser.add_argument(
+        "--gin_search_paths",
+        default="gin",
+        metavar="DIRS",
+        help="comma-separated folders that includes are looked up in, before the packaged ones (default: gin)",
+    )
+    parser.add_argument_group(
+        "gin bindings", "--gin.NAME=VALUE sets a macro or parameter, for example --gin.BATCH_SIZE=8"
+    )
+
+
+def parse_gin(gin_files: Sequence[str], bindings: Sequence[str], search_paths: str) -> None:
+    """Clears gin and parses files, then bindings (which win), as T5X does.
+
+    Raises:
+        InputError: a file is not found, or gin rejects a statement.
+    """
+    gin = require("gin", "train")
+    gin.clear_config()
+    for folder in reversed(_search_path(search_paths)):
+        gin.add_config_file_search_path(folder)
+    try:
+        gin.parse_config_files_and_bindings(list(gin_files), list(bindings))
+    except (OSError, ValueError, SyntaxError, AttributeError, ImportError) as error:
+        files = ", ".join(gin_files) or "command line"
+        raise InputError(" ".join(str(error).split()), path=files, hint=f"looked in: {search_paths}") from error
+
+
+def _search_path(search_paths: str) -> list[str]:
+    given = [part for part in search_paths.split(",") if part]
+    packaged = [PACKAGED, PACKAGED / "gin"]
+    return [*given, *(str(folder) for folder in packaged if folder.is_dir())]
