@@ -8,7 +8,7 @@ from setuptools import setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "src/exaranker/__init__.py").read_text()).group(1)
 
-# Folder of the checkout -> package. Listed by hand: find_packages() would ship `gin`, `tests` and `scripts` as they are.
+# Package -> folder of the checkout. Listed by hand: find_packages() would ship `gin`, `tests` and `scripts` as such.
 PACKAGES = {
     "exaranker": "src/exaranker",
     "exaranker.commands": "src/exaranker/commands",
@@ -24,7 +24,10 @@ PACKAGES = {
     "exaranker.gin.optimizers": "gin/optimizers",
     "exaranker.gin.runs": "gin/runs",
     "exaranker.t5x_configs": "t5x_configs",
-    "exaranker.sample": "examples/sample",
+    "exaranker.t5x_configs.upstream": "t5x_configs/upstream",
+    "exaranker.t5x_configs.upstream.models": "t5x_configs/upstream/models",
+    "exaranker.t5x_configs.upstream.runs": "t5x_configs/upstream/runs",
+    "exaranker.examples.sample": "examples/sample",
 }
 
 # Lower bounds are the versions the tests ran with; requirements/ has the whole tested environment.
@@ -82,7 +85,7 @@ setup(
     package_data={
         "exaranker": ["py.typed"],
         "exaranker.preprocess.prompts": ["*.yaml"],
-        "exaranker.sample": ["*"],
+        "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},
     },
     install_requires=["absl-py>=2.3", "numpy>=2"],

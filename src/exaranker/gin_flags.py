@@ -2,12 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from exaranker.errors import InputError, require
-
-# The checkout's `gin/` and `t5x_configs/` folders are installed inside the package.
-PACKAGED = Path(__file__).parent
+from exaranker.resources import shipped
 
 
 def add_gin_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -45,5 +42,5 @@ def parse_gin(gin_files: Sequence[str], bindings: Sequence[str], search_paths: s
 
 def _search_path(search_paths: str) -> list[str]:
     given = [part for part in search_paths.split(",") if part]
-    packaged = [PACKAGED, PACKAGED / "gin"]
-    return [*given, *(str(folder) for folder in packaged if folder.is_dir())]
+    gin = shipped("gin")
+    return [*given, str(gin), str(gin.parent)]

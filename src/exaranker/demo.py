@@ -1,0 +1,164 @@
+"""The whole pipeline on the embedded sample: every stage is the verb a user would type, printed before it runs.
+
+A finished stage leaves a record of its command, the digests of what it read and what it wrote; a stage whose record
+still holds is not run again.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exaranker import __version__
+from exaranker.files import read_json, sha256_file, write_json
+from exaranker.resources import shipped
+from exaranker.trec import read_texts
+
+STYLES = ("label", "label_explanation")
+MEASURES = ("nDCG@10", "RR@10", "R@50")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One verb: its name in the table, its words, the files it reads and the path that is whole once it is done."""
+
+    name: str
+    words: Sequence[str]
+    reads: Sequence[Path]
+    writes: Path
+
+    @property
+    def command(self) -> str:
+        return "exaranker " + shlex.join(self.words)
+
+
+def stages(output: Path, sample: Path, configs: Path, num_pairs: int) -> list[Stage]:
+    """The main job, in order: BM25, explanations, two rerankers, their runs, the measures."""
+    texts = ["--queries", str(sample / "queries.tsv"), "--passages", str(sample / "passages.tsv")]
+    bm25, explanations = output / "bm25.trec", output / "explanations"
+    plan = [
+        Stage(
+            "bm25",
+            ["retrieve", *texts, "--output", str(bm25), "--k", "50"],
+            [sample / "queries.tsv", sample / "passages.tsv"],
+            bm25,
+        ),
+        Stage(
+            "explain",
+            ["explain", "--pairs", str(sample / "pairs.tsv"), "--output_dir", str(explanations)]
+            + ["--limit", str(num_pairs)],
+            [sample / "pairs.tsv"],
+            explanations,
+        ),
+    ]
+    for style in STYLES:
+        plan += _train_and_rerank(style, output, texts, explanations, configs, sample)
+    runs = [bm25, *(output / f"{style}.trec" for style in STYLES)]
+    plan.append(
+        Stage(
+            "evaluate",
+            ["evaluate", "--qrels", str(sample / "qrels.txt"), "--run", *map(str, runs)]
+            + ["--measures", *MEASURES, "--output", str(output / "results.json")],
+            [sample / "qrels.txt", *runs],
+            output / "results.json",
+        )
+    )
+    return plan
+
+
+def _train_and_rerank(
+    style: str, output: Path, texts: Sequence[str], explanations: Path, configs: Path, sample: Path
+) -> list[Stage]:
+    model, run, bm25 = output / f"t5_{style}", output / f"{style}.trec", output / "bm25.trec"
+    gin_file = configs / f"sample_{style}.gin"
+    train = ["train", "--gin_file", str(gin_file), f"--gin.MODEL_DIR='{model}'"]
+    train += [f"--gin.DATASET_DIR='{explanations}'", f"--gin.VOCABULARY_PATH='{sample / 'spiece.model'}'"]
+    rerank = ["rerank", "--checkpoint", str(model), *texts, "--run", str(bm25), "--output", str(run)]
+    if style == "label_explanation":
+        rerank += ["--explain_top_k", "1"]
+    return [
+        Stage(f"train {style}", train, [gin_file, explanations / "manifest.json"], model),
+        Stage(f"rerank {style}", rerank, [bm25, model], run),
+    ]
+
+
+def run_demo(output: Path, num_pairs: int) -> None:
+    """Runs what is not finished, then prints the table, three explained passages and where to look next."""
+    sample, configs = shipped("examples/sample"), shipped("t5x_configs")
+    plan = stages(output, sample, configs, num_pairs)
+    began = time.monotonic()
+    seconds = {stage.name: _run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
+    print(f"\nDone in {time.monotonic() - began:.0f} s.\n")
+    print(table(read_json(output / "results.json"), seconds))
+    print(explained(output / "label_explanation.explanations.jsonl", sample))
+    print(_CLOSING.format(output=output))
+
+
+def _run_or_reuse(stage: Stage, output: Path, counter: str) -> float:
+    """Runs a stage in a process of its own and returns its seconds, or those of the finished run it re-uses."""
+    record_path = output / "stages" / f"{stage.name.replace(' ', '_')}.json"
+    key = {"version": __version__, "command": stage.command, "reads": _digests(stage.reads)}
+    record = read_json(record_path) if record_path.is_file() else {}
+    if record.get("key") == key and record.get("wrote") == _digests([stage.writes]):
+        print(f"{counter} {stage.name}: finished before, re-used ({record['seconds']:.0f} s then)", flush=True)
+        return record["seconds"]
+    print(f"{counter} {stage.name}\n$ {stage.command}", flush=True)
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "exaranker.cli", *stage.words], check=True)
+    seconds = time.monotonic() - began
+    write_json(record_path, {"key": key, "wrote": _digests([stage.writes]), "seconds": seconds})
+    return seconds
+
+
+def _digests(paths: Sequence[Path]) -> dict[str, str]:
+    """sha256 of each file, and of every file below each folder."""
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return {str(file): sha256_file(file) for file in files if file.is_file()}
+
+
+def table(results: dict[str, Any], seconds: dict[str, float]) -> str:
+    """Measures per run and seconds per stage, and in words whether the rerankers beat BM25."""
+    names = ["BM25", "T5, label only", "T5, label + explanation"]
+    means = [run["means"] for run in results["runs"]]
+    lines = ["| run | " + " | ".join(MEASURES) + " | queries |", "|---|" + "---|" * (len(MEASURES) + 1)]
+    for name, mean in zip(names, means, strict=True):
+        figures = " | ".join(f"{mean[measure]:.4f}" for measure in MEASURES)
+        lines.append(f"| {name} | {figures} | {results['num_queries']} |")
+    lines += ["", "| stage | seconds |", "|---|---|"]
+    lines += [f"| {name} | {spent:.0f} |" for name, spent in seconds.items()]
+    lines += [f"| all | {sum(seconds.values()):.0f} |", ""]
+    beaten = [name for name, mean in zip(names[1:], means[1:], strict=True) if mean["nDCG@10"] > means[0]["nDCG@10"]]
+    lines.append(f"Above BM25: {', '.join(beaten) or 'neither reranker'}. {_EXPECTATION}")
+    return "\n".join(lines)
+
+
+def explained(path: Path, sample: Path, count: int = 3) -> str:
+    """The first queries' top passages with what the reranker says of them."""
+    queries, passages = read_texts(sample / "queries.tsv"), read_texts(sample / "passages.tsv")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
+    blocks = [
+        f"query:       {queries[row['query_id']]}\n"
+        f"top passage: {passages[row['doc_id']]}\n"
+        f"reranker:    {row['label']} (log-odds {row['score']:.2f}). {row['explanation']}"
+        for row in rows
+    ]
+    return "\nThree top passages, as the label + explanation reranker explains them:\n\n" + "\n\n".join(blocks)
+
+
+_EXPECTATION = (
+    "These T5s start from random weights and see a few hundred pairs for a minute: "
+    "they show that every stage works, not that the method does."
+)
+
+_CLOSING = """
+Where to look next:
+  {output}/explanations   what the LLM wrote:  exaranker inspect {output}/explanations
+  {output}/results.json   per-query measures and paired tests
+  {output}/t5_label*      checkpoints and TensorBoard metrics
+  README.md               the same job with real weights on a GPU or TPU
+"""
