@@ -40,6 +40,7 @@ class Stage:
 def stages(output: Path, sample: Path, configs: Path, num_pairs: int) -> list[Stage]:
     """The main job, in order: BM25, explanations, two rerankers, their runs, the measures."""
     texts = ["--queries", str(sample / "queries.tsv"), "--passages", str(sample / "passages.tsv")]
+    pairs, qrels, results = sample / "pairs.tsv", sample / "qrels.txt", output / "results.json"
     bm25, explanations = output / "bm25.trec", output / "explanations"
     plan = [
         Stage(
@@ -50,9 +51,8 @@ def stages(output: Path, sample: Path, configs: Path, num_pairs: int) -> list[St
         ),
         Stage(
             "explain",
-            ["explain", "--pairs", str(sample / "pairs.tsv"), "--output_dir", str(explanations)]
-            + ["--limit", str(num_pairs)],
-            [sample / "pairs.tsv"],
+            ["explain", "--pairs", str(pairs), "--output_dir", str(explanations), "--limit", str(num_pairs)],
+            [pairs],
             explanations,
         ),
     ]
@@ -62,13 +62,27 @@ def stages(output: Path, sample: Path, configs: Path, num_pairs: int) -> list[St
     plan.append(
         Stage(
             "evaluate",
-            ["evaluate", "--qrels", str(sample / "qrels.txt"), "--run", *map(str, runs)]
-            + ["--measures", *MEASURES, "--output", str(output / "results.json")],
-            [sample / "qrels.txt", *runs],
-            output / "results.json",
+            [
+                "evaluate",
+                "--qrels",
+                str(qrels),
+                "--run",
+                *map(str, runs),
+                "--output",
+                str(results),
+                "--measures",
+                *MEASURES,
+            ],
+            [qrels, *runs],
+            results,
         )
     )
     return plan
+
+
+def _evaluate_words(qrels: Path, runs: Sequence[Path], results: Path) -> list[str]:
+    inputs = ["--qrels", str(qrels), "--run", *map(str, runs)]
+    return ["evaluate", *inputs, "--measures", *MEASURES, "--output", str(results)]
 
 
 def _train_and_rerank(

@@ -26,7 +26,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'did you mean exaranker_sample_label?'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known: {', '.join(names)}" if names else "none are known"

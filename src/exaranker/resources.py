@@ -7,7 +7,7 @@ from pathlib import Path
 def shipped(folder: str) -> Path:
     """The folder `gin`, `t5x_configs` or `examples/sample`.
 
-    In a checkout `exaranker.tasks` is ROOT/tasks, in a wheel site-packages/exaranker/tasks: the folder stands beside it.
+    `exaranker.tasks` is ROOT/tasks in a checkout, site-packages/exaranker/tasks in a wheel: the folder is beside it.
     """
     spec = importlib.util.find_spec("exaranker.tasks")
     if spec is None or spec.origin is None:

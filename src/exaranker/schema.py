@@ -74,7 +74,7 @@ def read_shard(path: str | Path) -> Iterator[ExplainedPair]:
             yield ExplainedPair(*(_value(example[name].numpy(), kind) for name, kind in FIELD_TYPES.items()))
             row += 1
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        reason = str(error.message).partition("\n")[0]
+        reason = str(error.message).rpartition("}} ")[2].partition(" [Op:")[0]
         raise InputError(f"cannot read record {row}: {reason}", path=path, hint=_REPAIR) from error
 
 
