@@ -4,8 +4,9 @@ A score is written with `repr`, so that reading it back gives the same float; eq
 descending, as trec_eval does, so the rank column and every evaluation tool agree.
 """
 
+import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -13,6 +14,9 @@ from exaranker.errors import InputError
 from exaranker.files import atomic_path, read_lines
 
 Number = TypeVar("Number", int, float)
+
+TREC_QRELS = ("query", "0", "doc", "relevance")
+BEIR_QRELS = ("query-id", "corpus-id", "score")
 
 
 class ScoredDoc(NamedTuple):
@@ -27,31 +31,40 @@ class Qrel(NamedTuple):
     relevance: int
 
 
-def read_tsv_texts(path: str | Path) -> Iterator[tuple[str, str]]:
-    """Yields (id, text) from a two-column TSV.
+def read_text_rows(path: str | Path) -> Iterator[tuple[int, str, str]]:
+    """Yields (line number, id, text) of queries or passages, streaming.
+
+    `*.jsonl` (also gzipped) holds BEIR's `{"_id", "title", "text"}` or pyserini's `{"id", "contents"}`; anything else
+    is a two-column TSV. A title is put before its text.
 
     Raises:
-        InputError: a line has another number of columns or an empty id, or an id comes twice.
+        InputError: a line is not of that form, or its id is empty or has a blank.
     """
-    seen: dict[str, int] = {}
+    jsonl = ".jsonl" in Path(path).suffixes
     for number, line in read_lines(path):
-        columns = line.split("\t")
-        if len(columns) != 2 or not columns[0]:
-            raise InputError(
-                f"expected 2 tab-separated columns (id, text), got {len(columns)}: {line[:60]!r}",
-                path=path,
-                line=number,
-            )
-        identifier, text = columns
-        if identifier in seen:
-            raise InputError(f"id {identifier!r} was already on line {seen[identifier]}", path=path, line=number)
-        seen[identifier] = number
-        yield identifier, text
+        row = _json_text(line) if jsonl else tuple(line.split("\t"))
+        if len(row) != 2 or not row[0]:
+            form = '{"_id", "text"} or {"id", "contents"}' if jsonl else f"2 tab-separated columns, got {len(row)}"
+            raise InputError(f"expected an id and a text as {form}: {line[:60]!r}", path=path, line=number)
+        if row[0].split() != [row[0]]:
+            raise InputError(f"the id {row[0]!r} has a blank, which a TREC run cannot hold", path=path, line=number)
+        yield number, row[0], row[1]
 
 
-def read_texts(path: str | Path) -> dict[str, str]:
-    """Reads a two-column TSV of ids and texts into a dict, in file order."""
-    return dict(read_tsv_texts(path))
+def read_texts(path: str | Path, wanted: Container[str] | None = None) -> dict[str, str]:
+    """Reads ids and texts into a dict, in file order; with `wanted`, only those ids, so a huge file fits in memory.
+
+    Raises:
+        InputError: as `read_text_rows`, or a kept id comes twice.
+    """
+    texts: dict[str, str] = {}
+    for number, identifier, text in read_text_rows(path):
+        if wanted is not None and identifier not in wanted:
+            continue
+        if identifier in texts:
+            raise InputError(f"id {identifier!r} comes a second time", path=path, line=number, hint="ids are unique")
+        texts[identifier] = text
+    return texts
 
 
 def read_run(path: str | Path) -> Iterator[ScoredDoc]:
@@ -80,20 +93,28 @@ def read_run(path: str | Path) -> Iterator[ScoredDoc]:
 
 
 def read_qrels(path: str | Path) -> Iterator[Qrel]:
-    """Yields the rows of TREC qrels (`query 0 doc relevance`).
+    """Yields the rows of TREC qrels (`query 0 doc relevance`) or BEIR's (`query doc relevance` below a header).
 
     Raises:
-        InputError: wrong column count or a relevance that is not an integer.
+        InputError: wrong column count, a relevance that is not an integer, or a doc judged twice for a query.
     """
+    names: tuple[str, ...] = TREC_QRELS
+    seen: set[tuple[str, str]] = set()
     for number, line in read_lines(path):
         columns = line.split()
-        if len(columns) != 4:
+        if number == 1 and columns[:2] == ["query-id", "corpus-id"]:
+            names = BEIR_QRELS
+            continue
+        if len(columns) != len(names):
             raise InputError(
-                f"expected 4 columns (query 0 doc relevance), got {len(columns)}: {line[:60]!r}",
+                f"expected {len(names)} columns ({' '.join(names)}), got {len(columns)}: {line[:60]!r}",
                 path=path,
                 line=number,
             )
-        query_id, _, doc_id, text = columns
+        query_id, doc_id, text = columns[0], columns[-2], columns[-1]
+        if (query_id, doc_id) in seen:
+            raise InputError(f"doc {doc_id!r} is judged twice for query {query_id!r}", path=path, line=number)
+        seen.add((query_id, doc_id))
         yield Qrel(query_id, doc_id, _number(text, int, "relevance", path, number))
 
 
@@ -120,6 +141,17 @@ def ranked(docs: Iterable[ScoredDoc]) -> list[ScoredDoc]:
     ['c', 'b', 'a']
     """
     return sorted(docs, key=lambda doc: (doc.score, doc.doc_id), reverse=True)
+
+
+def _json_text(line: str) -> tuple[str, ...]:
+    """The (id, text) of a JSONL row, or () if it has none."""
+    try:
+        row = json.loads(line)
+        identifier = row["_id"] if "_id" in row else row["id"]
+        text = row["text"] if "text" in row else row["contents"]
+        return str(identifier), " ".join(filter(None, [row.get("title"), text]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ()
 
 
 def _number(text: str, kind: Callable[[str], Number], name: str, path: str | Path, line: int) -> Number:
