@@ -1,0 +1,106 @@
+"""Optimizers and learning-rate schedules, as frozen configurations that build optax transformations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from exaranker.errors import InputError, nearest
+
+Schedule = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """A learning rate as a product of T5X's factors: "constant * linear_warmup * rsqrt_decay".
+
+    >>> round(float(LearningRate(3e-5, "constant * linear_warmup", warmup_steps=10).schedule()(5)), 8)
+    1.5e-05
+    """
+
+    base: float = 1e-3
+    factors: str = "constant"
+    warmup_steps: int = 1000
+    decay_steps: int = 100_000  # where linear_decay and cosine_decay reach zero
+
+    def __post_init__(self) -> None:
+        for name in self._names():
+            if name not in _FACTORS:
+                raise InputError(f"unknown learning-rate factor {name!r}", hint=nearest(name, _FACTORS))
+
+    def schedule(self) -> Schedule:
+        """step -> learning rate; the first update is step 0."""
+
+        def rate(step: Any) -> Float[Array, ""]:
+            value = jnp.asarray(1.0)
+            for name in self._names():
+                value = value * _FACTORS[name](self, step)
+            return value
+
+        return rate
+
+    def _names(self) -> list[str]:
+        return [name.strip() for name in self.factors.split("*")]
+
+
+_FACTORS: dict[str, Callable[[LearningRate, Any], Any]] = {
+    "constant": lambda config, step: config.base,
+    "linear_warmup": lambda config, step: jnp.minimum(1.0, step / max(config.warmup_steps, 1)),
+    "rsqrt_decay": lambda config, step: 1.0 / jnp.sqrt(jnp.maximum(step, max(config.warmup_steps, 1))),
+    "linear_decay": lambda config, step: jnp.maximum(0.0, 1.0 - step / config.decay_steps),
+    "cosine_decay": lambda config, step: 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / config.decay_steps, 1.0))),
+}
+
+
+@dataclass(frozen=True)
+class Adafactor:
+    """Adafactor (arXiv 1804.04235) with T5X's settings: no momentum, updates scaled by the parameter's RMS."""
+
+    learning_rate: LearningRate = LearningRate()
+    decay_rate: float = 0.8
+    step_offset: int = 0
+    clipping_threshold: float | None = 1.0
+    min_dim_size_to_factor: int = 128
+    multiply_by_parameter_scale: bool = True
+    weight_decay_rate: float | None = None
+    clip_global_norm: float | None = None
+
+    def build(self) -> optax.GradientTransformation:
+        adafactor = optax.adafactor(
+            self.learning_rate.schedule(),
+            min_dim_size_to_factor=self.min_dim_size_to_factor,
+            decay_rate=self.decay_rate,
+            decay_offset=self.step_offset,
+            multiply_by_parameter_scale=self.multiply_by_parameter_scale,
+            clipping_threshold=self.clipping_threshold,
+            weight_decay_rate=self.weight_decay_rate,
+        )
+        return _clipped(adafactor, self.clip_global_norm)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW with the ExaRanker scripts' settings (torch's defaults, decay on every parameter)."""
+
+    learning_rate: LearningRate = LearningRate(base=3e-5)
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+    clip_global_norm: float | None = None
+
+    def build(self) -> optax.GradientTransformation:
+        adamw = optax.adamw(
+            self.learning_rate.schedule(), self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay
+        )
+        return _clipped(adamw, self.clip_global_norm)
+
+
+Optimizer = Adafactor | AdamW
+
+
+def _clipped(optimizer: optax.GradientTransformation, norm: float | None) -> optax.GradientTransformation:
+    return optimizer if norm is None else optax.chain(optax.clip_by_global_norm(norm), optimizer)
