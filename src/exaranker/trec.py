@@ -7,6 +7,7 @@ descending, as trec_eval does, so the rank column and every evaluation tool agre
 import json
 import math
 from collections.abc import Callable, Container, Iterable, Iterator
+from ctypes import c_float
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -51,20 +52,25 @@ def read_text_rows(path: str | Path) -> Iterator[tuple[int, str, str]]:
         yield number, row[0], row[1]
 
 
-def read_texts(path: str | Path, wanted: Container[str] | None = None) -> dict[str, str]:
-    """Reads ids and texts into a dict, in file order; with `wanted`, only those ids, so a huge file fits in memory.
+def iter_texts(path: str | Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, str]]:
+    """Yields (id, text), streaming; with `wanted`, only those ids, so that a huge file costs no memory.
 
     Raises:
-        InputError: as `read_text_rows`, or a kept id comes twice.
+        InputError: as `read_text_rows`, or an id comes twice.
     """
-    texts: dict[str, str] = {}
+    seen: set[str] = set()
     for number, identifier, text in read_text_rows(path):
         if wanted is not None and identifier not in wanted:
             continue
-        if identifier in texts:
+        if identifier in seen:
             raise InputError(f"id {identifier!r} comes a second time", path=path, line=number, hint="ids are unique")
-        texts[identifier] = text
-    return texts
+        seen.add(identifier)
+        yield identifier, text
+
+
+def read_texts(path: str | Path, wanted: Container[str] | None = None) -> dict[str, str]:
+    """Reads ids and texts into a dict, in file order, as `iter_texts`."""
+    return dict(iter_texts(path, wanted))
 
 
 def read_run(path: str | Path) -> Iterator[ScoredDoc]:
@@ -135,12 +141,12 @@ def by_query(rows: Iterable[ScoredDoc]) -> dict[str, list[ScoredDoc]]:
 
 
 def ranked(docs: Iterable[ScoredDoc]) -> list[ScoredDoc]:
-    """Sorts one query's docs as trec_eval does: by score, then by doc id, both descending.
+    """Sorts one query's docs as trec_eval does: by score in single precision, then by doc id, both descending.
 
     >>> [d.doc_id for d in ranked([ScoredDoc("q", "a", 1.0), ScoredDoc("q", "b", 1.0), ScoredDoc("q", "c", 2.0)])]
     ['c', 'b', 'a']
     """
-    return sorted(docs, key=lambda doc: (doc.score, doc.doc_id), reverse=True)
+    return sorted(docs, key=lambda doc: (c_float(doc.score).value, doc.doc_id), reverse=True)
 
 
 def _json_text(line: str) -> tuple[str, ...]:

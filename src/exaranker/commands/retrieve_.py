@@ -1,0 +1,47 @@
+"""exaranker retrieve."""
+
+import argparse
+import sys
+import time
+
+from exaranker.errors import InputError, require
+from exaranker.trec import ScoredDoc, iter_texts, read_texts, write_run
+
+SUMMARY = "First stage: BM25 (Lucene's formula and English analysis) over a file of passages, to a TREC run."
+EXAMPLE = (
+    "exaranker retrieve --queries examples/sample/queries.tsv --passages examples/sample/passages.tsv "
+    "--output out/bm25.trec --k 50"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--queries", required=True, metavar="FILE", help="TSV (id, text) or JSONL")
+    parser.add_argument("--passages", required=True, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
+    parser.add_argument("--output", required=True, metavar="RUN", help="TREC run to write")
+    parser.add_argument("--k", type=int, default=1000, help="passages per query (default: %(default)s)")
+    parser.add_argument("--k1", type=float, default=0.9, help="term saturation (default: %(default)s)")
+    parser.add_argument("--b", type=float, default=0.4, help="length normalisation (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.k < 1:
+        raise InputError(f"--k {args.k}, expected at least 1")
+    if args.k1 < 0 or not 0 <= args.b <= 1:
+        raise InputError(f"--k1 {args.k1} --b {args.b}, expected k1 >= 0 and 0 <= b <= 1")
+    for module in ("bm25s", "Stemmer"):
+        require(module, "evaluate")
+    from exaranker.retrieve import Bm25Index, Bm25Params, retrieve
+
+    started = time.monotonic()
+    queries = read_texts(args.queries)
+    index = Bm25Index(iter_texts(args.passages), Bm25Params(args.k1, args.b))
+    rows: list[ScoredDoc] = list(retrieve(index, queries, args.k))
+    write_run(args.output, rows, tag=f"bm25-k1={args.k1}-b={args.b}")
+    answered = len({row.query_id for row in rows})
+    seconds = time.monotonic() - started
+    print(
+        f"{args.output}: {len(rows):,} passages for {answered:,} of {len(queries):,} queries, "
+        f"out of {len(index.doc_ids):,} indexed, in {seconds:.1f} s (BM25, k1={args.k1}, b={args.b})"
+    )
+    if answered < len(queries):
+        print(f"{len(queries) - answered} queries share no term with any passage", file=sys.stderr)
