@@ -39,6 +39,7 @@ class ExplainedPair(NamedTuple):
     finish_reason: str  # "stop" or "length"
     num_tokens: int  # tokens the LLM generated
     mean_logprob: float  # natural log, mean over the generated tokens
+    llm_relevance: float = -1.0  # the LLM's own P(relevant), asked without the label; -1 if it was not asked
 
 
 FIELD_TYPES: dict[str, type] = dict(ExplainedPair.__annotations__)
