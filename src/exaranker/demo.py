@@ -142,7 +142,7 @@ def table(results: dict[str, Any], seconds: dict[str, float]) -> str:
     lines = ["| run | " + " | ".join(MEASURES) + " | queries |", "|---|" + "---|" * (len(MEASURES) + 1)]
     for name, mean in zip(names, means, strict=True):
         figures = " | ".join(f"{mean[measure]:.4f}" for measure in MEASURES)
-        lines.append(f"| {name} | {figures} | {results['num_queries']} |")
+        lines.append(f"| {name} | {figures} | {results['qrels']['queries']} |")
     lines += ["", "| stage | seconds |", "|---|---|"]
     lines += [f"| {name} | {spent:.0f} |" for name, spent in seconds.items()]
     lines += [f"| all | {sum(seconds.values()):.0f} |", ""]
