@@ -1,0 +1,123 @@
+"""exaranker evaluate."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from exaranker.errors import InputError, require
+from exaranker.files import write_json
+
+SUMMARY = """Measures of runs against qrels, over all judged queries, with paired tests against the first run.
+With pyserini and a JDK >= 21, its trec_eval must give the same figures to 4 decimals."""
+EXAMPLE = (
+    "exaranker evaluate --qrels qrels.txt --run bm25.trec reranked.trec --measures nDCG@10 RR@10 --output results.json"
+)
+DEFAULT_MEASURES = ("nDCG@10", "RR@10", "MAP", "R@100")
+PLOTS = (".png", ".svg", ".pdf")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--qrels", required=True, metavar="FILE", help="TREC qrels, or BEIR's TSV")
+    parser.add_argument(
+        "--run", required=True, nargs="+", metavar="[NAME=]RUN", help="TREC runs; the first is the baseline"
+    )
+    parser.add_argument(
+        "--measures",
+        nargs="+",
+        default=DEFAULT_MEASURES,
+        metavar="M",
+        help=f"ir-measures' names (default: {' '.join(DEFAULT_MEASURES)})",
+    )
+    parser.add_argument(
+        "--min_relevance",
+        type=int,
+        default=1,
+        metavar="N",
+        help="grade from which binary measures count a passage as relevant; 2 for TREC-DL (default: %(default)s)",
+    )
+    parser.add_argument("--output", metavar="JSON", help="results.json to write: values per query, tests, digests")
+    parser.add_argument("--plot", metavar="FILE", help="plot of the means to write (png, svg or pdf)")
+
+
+def run(args: argparse.Namespace) -> None:
+    for module in ("ir_measures", "scipy"):
+        require(module, "evaluate")
+    from exaranker import evaluate, trec_eval
+
+    if args.plot and Path(args.plot).suffix not in PLOTS:
+        raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
+    measures = evaluate.parse_measures(args.measures, args.min_relevance)
+    qrels = evaluate.load_qrels(args.qrels)
+    runs = [evaluate.evaluate_run(qrels, path, name, measures) for name, path in _named(args.run)]
+    second = trec_eval.describe()
+    if "skipped" not in second:
+        second["means"] = trec_eval.check(qrels, runs, measures, args.min_relevance)
+    results = evaluate.results(args.qrels, qrels, runs, args.min_relevance, second)
+    print(table(results))
+    print(_remarks(results), file=sys.stderr)
+    if args.output:
+        write_json(args.output, results)
+    if args.plot:
+        require("matplotlib", "evaluate")
+        from exaranker import plots
+
+        plots.save(plots.means(results["runs"]), args.plot)
+
+
+def table(results: dict[str, Any]) -> str:
+    """One line per run and, below, one per run and measure with its paired tests against the first run."""
+    runs, measures = results["runs"], list(results["runs"][0]["means"])
+    width = max(len(run["name"]) for run in runs)
+    lines = [" ".join([f"{'run':{width}}", *(f"{measure:>12}" for measure in measures), f"{'answered':>10}"])]
+    total = results["qrels"]["queries"]
+    for run in runs:
+        values = (f"{run['means'][measure]:12.4f}" for measure in measures)
+        lines.append(" ".join([f"{run['name']:{width}}", *values, f"{total - len(run['missing_queries']):>6}/{total}"]))
+    for run in runs[1:]:
+        lines += ["", f"{run['name']} against {runs[0]['name']}"]
+        lines += [f"  {measure:>12} {_comparison(versus)}" for measure, versus in run["versus_first"].items()]
+    return "\n".join(lines)
+
+
+def _comparison(versus: dict[str, float]) -> str:
+    return (
+        f"{versus['difference']:+.4f} [{versus['low']:+.4f}, {versus['high']:+.4f}]  "
+        f"t-test p={versus['p_t_test']:.4f}, randomisation p={versus['p_randomisation']:.4f}, "
+        f"better/worse/equal {versus['better']}/{versus['worse']}/{versus['equal']}"
+    )
+
+
+def _remarks(results: dict[str, Any]) -> str:
+    lines = []
+    for run in results["runs"]:
+        name, missing, unjudged = run["name"], run["missing_queries"], run["unjudged_queries"]
+        if missing:
+            lines.append(f"{name}: {len(missing)} judged queries are not answered and score 0: {_some(missing)}")
+        if unjudged:
+            lines.append(f"{name}: {len(unjudged)} queries are not in the qrels and not counted: {_some(unjudged)}")
+    second = results["trec_eval"]
+    if "skipped" in second:
+        return "\n".join([*lines, f"trec_eval was not asked: {second['skipped']}"])
+    asked = ", ".join(second["means"][0]) or "none of these measures"
+    agreed = f"trec_eval (pyserini {second['pyserini']}, {second['java']}) agrees to 4 decimals on {asked}"
+    return "\n".join([*lines, agreed])
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _named(words: list[str]) -> list[tuple[str, str]]:
+    """(name, path) of each --run word; without NAME= the file's name, or its whole path if two would be alike.
+
+    >>> _named(["bm25=a/run.trec", "b/out.trec"])
+    [('bm25', 'a/run.trec'), ('out', 'b/out.trec')]
+    """
+    pairs = [tuple(word.split("=", 1)) if "=" in word else (Path(word).stem, word) for word in words]
+    names = [name for name, _ in pairs]
+    if len(set(names)) == len(names):
+        return [(name, path) for name, path in pairs]
+    if len({path for _, path in pairs}) < len(pairs):
+        raise InputError(f"--run lists a run twice: {' '.join(words)}")
+    return [(path, path) for _, path in pairs]
