@@ -1,0 +1,191 @@
+"""Multi-head attention: masks, softmax in fp32, grouped queries, key/value caches."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from exaranker.models.layers import FAN_IN, Dense, Dropout, constrain
+from exaranker.models.matmul import matmul
+from exaranker.models.positions import rotate
+
+# Far below any logit, yet finite: a row that may attend to nothing (padding) averages instead of giving NaN.
+MASKED = -1e10
+
+
+def attention_mask(
+    query_segments: Int[Array, "batch query"], key_segments: Int[Array, "batch key"]
+) -> Bool[Array, "batch 1 query key"]:
+    """A query sees the keys of its own segment; segment 0 is padding, which nobody sees."""
+    same = query_segments[:, :, None] == key_segments[:, None, :]
+    return (same & (key_segments[:, None, :] != 0))[:, None]
+
+
+def causal_mask(
+    query_positions: Int[Array, "batch query"], key_positions: Int[Array, "batch key"]
+) -> Bool[Array, "batch 1 query key"]:
+    """A query sees keys at its own position and before."""
+    return (query_positions[:, :, None] >= key_positions[:, None, :])[:, None]
+
+
+class SelfAttention(nn.Module):
+    """Attention of a sequence to itself; rotary if `rope_theta`, cached if called with `slots`.
+
+    T5 folds the usual 1/sqrt(head_dim) into the query's initial values; `scale_logits` keeps it in the forward pass.
+    """
+
+    width: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    dtype: str
+    dropout_rate: float
+    train: bool
+    scale_logits: bool = False
+    qkv_bias: bool = False
+    rope_theta: float | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch query embed"],
+        mask: Bool[Array, "#batch 1 query key"],
+        bias: Float[Array, "1 heads query key"] | None = None,
+        positions: Int[Array, "batch query"] | None = None,
+        slots: Int[Array, "batch"] | None = None,
+    ) -> Float[Array, "batch query embed"]:
+        def project(name: str, heads: int) -> Float[Array, "batch query heads dim"]:
+            scale = 1.0 if self.scale_logits or name != "query" else self.head_dim**-0.5
+            return _heads(self.width, heads, self.head_dim, self.dtype, name, scale, self.qkv_bias)(x).reshape(
+                *x.shape[:2], heads, self.head_dim
+            )
+
+        query, key, value = (
+            project("query", self.num_heads),
+            project("key", self.num_kv_heads),
+            project("value", self.num_kv_heads),
+        )
+        if self.rope_theta is not None:
+            assert positions is not None
+            query, key = rotate(query, positions, self.rope_theta), rotate(key, positions, self.rope_theta)
+        if self.scale_logits:
+            query = query * self.head_dim**-0.5
+        key, value = _by_head(key, self.dtype), _by_head(value, self.dtype)
+        if slots is not None:
+            key, value = self._cache("keys", key, slots, mask), self._cache("values", value, slots, mask)
+        dropout = Dropout(self.dropout_rate, self.train)
+        context = attend(_by_head(query, self.dtype), key, value, mask, bias, self.dtype, dropout)
+        return _output(self.num_heads * self.head_dim, self.width, self.dtype)(context)
+
+    def _cache(
+        self, name: str, new: Float[Array, "batch heads query dim"], slots: Int[Array, "batch"], mask: Array
+    ) -> Float[Array, "batch heads slots dim"]:
+        """Writes keys or values from each row's slot on, and returns all slots (as many as the mask has keys)."""
+        shape = (*new.shape[:2], mask.shape[-1], new.shape[-1])
+        cache = self.variable("cache", name, jnp.zeros, shape, new.dtype)
+        write = jax.vmap(lambda row, update, slot: jax.lax.dynamic_update_slice(row, update, (0, slot, 0)))
+        cache.value = write(cache.value, new, slots)
+        return cache.value
+
+
+class CrossAttention(nn.Module):
+    """Attention of the decoder to the encoded input (T5: no logit scaling, no biases)."""
+
+    width: int
+    num_heads: int
+    head_dim: int
+    dtype: str
+    dropout_rate: float
+    train: bool
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch query embed"],
+        encoded: Float[Array, "batch key embed"],
+        mask: Bool[Array, "batch 1 query key"],
+        cached: bool = False,
+    ) -> Float[Array, "batch query embed"]:
+        project = [
+            _heads(self.width, self.num_heads, self.head_dim, self.dtype, name, scale)
+            for name, scale in (("query", self.head_dim**-0.5), ("key", 1.0), ("value", 1.0))
+        ]
+        query = self._split(project[0](x))
+        dropout = Dropout(self.dropout_rate, self.train)
+        if x.shape[1] == 1 and not cached:
+            kernels = [module.kernel.reshape(self.width, self.num_heads, self.head_dim) for module in project[1:]]
+            context = attend_absorbed(query, encoded, kernels[0], kernels[1], mask, self.dtype, dropout)
+        else:
+            key, value = (self._memory(module, encoded, cached) for module in project[1:])
+            context = attend(query, key, value, mask, None, self.dtype, dropout)
+        return _output(self.num_heads * self.head_dim, self.width, self.dtype)(context)
+
+    def _split(self, projected: Float[Array, "batch length joined"]) -> Float[Array, "batch heads length dim"]:
+        return _by_head(projected.reshape(*projected.shape[:2], self.num_heads, self.head_dim), self.dtype)
+
+    def _memory(self, module: Dense, encoded: Array, cached: bool) -> Float[Array, "batch heads key dim"]:
+        """Projects the encoded input; while generating, once only."""
+        if not cached:
+            return self._split(module(encoded))
+        return self.variable("cache", f"{module.name}s", lambda: self._split(module(encoded))).value
+
+
+def attend(
+    query: Float[Array, "batch heads query dim"],
+    key: Float[Array, "batch kv_heads key dim"],
+    value: Float[Array, "batch kv_heads key dim"],
+    mask: Bool[Array, "#batch 1 query key"],
+    bias: Float[Array, "1 heads query key"] | None,
+    dtype: str,
+    dropout: nn.Module,
+) -> Float[Array, "batch query joined"]:
+    """Softmax attention. Query heads that share a key head are folded into its query axis, so keys are not repeated."""
+    batch, heads, length, dim = query.shape
+    grouped = query.reshape(batch, key.shape[1], -1, dim)
+    logits = matmul(grouped, key.swapaxes(-1, -2), dtype).reshape(batch, heads, length, -1)
+    weights = dropout(_softmax(logits, mask, bias).astype(dtype))
+    context = matmul(weights.reshape(batch, key.shape[1], -1, weights.shape[-1]), value, dtype)
+    return context.astype(dtype).reshape(batch, heads, length, dim).swapaxes(1, 2).reshape(batch, length, -1)
+
+
+def attend_absorbed(
+    query: Float[Array, "batch heads 1 dim"],
+    encoded: Float[Array, "batch key embed"],
+    key_kernel: Float[Array, "embed heads dim"],
+    value_kernel: Float[Array, "embed heads dim"],
+    mask: Bool[Array, "batch 1 1 key"],
+    dtype: str,
+    dropout: nn.Module,
+) -> Float[Array, "batch 1 joined"]:
+    """The same for one query per row: projects the query and the context, and never the whole encoded input."""
+    by_head = matmul(query[:, :, 0].swapaxes(0, 1), key_kernel.transpose(1, 2, 0), dtype).swapaxes(0, 1)
+    logits = matmul(by_head, encoded.swapaxes(-1, -2), dtype)[:, :, None]
+    weights = dropout(_softmax(logits, mask, None).astype(dtype))[:, :, 0]
+    mixed = matmul(weights, encoded, dtype).swapaxes(0, 1)
+    context = matmul(mixed, value_kernel.swapaxes(0, 1), dtype).swapaxes(0, 1)
+    return context.astype(dtype).reshape(query.shape[0], 1, -1)
+
+
+def _softmax(logits: Array, mask: Array, bias: Array | None) -> Float[Array, "batch heads query key"]:
+    if bias is not None:
+        logits = logits + bias
+    return jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1)
+
+
+def _heads(
+    width: int, heads: int, head_dim: int, dtype: str, name: str, scale: float = 1.0, use_bias: bool = False
+) -> Dense:
+    def init(*args: Any) -> Array:
+        return FAN_IN(*args) * scale
+
+    return Dense(width, heads * head_dim, ("embed", "joined_kv"), dtype, use_bias, init, name=name)
+
+
+def _output(joined: int, width: int, dtype: str) -> Dense:
+    return Dense(joined, width, ("joined_kv", "embed"), dtype, name="out")
+
+
+def _by_head(x: Float[Array, "batch length heads dim"], dtype: str) -> Float[Array, "batch heads length dim"]:
+    return constrain(x.astype(dtype).swapaxes(1, 2), "batch", "heads", "length", "kv")

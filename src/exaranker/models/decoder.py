@@ -1,0 +1,209 @@
+"""Decoder-only rankers of the Llama architecture: RMSNorm, rotary positions, grouped queries, SwiGLU.
+
+SmolLM2, Llama and Qwen2 (biases on query, key and value) differ by `DecoderConfig` only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from exaranker.models.attention import SelfAttention, attention_mask, causal_mask
+from exaranker.models.layers import Dense, Dropout, Embedding, Mlp, RMSNorm, vocabulary_logits
+from exaranker.models.stack import Remat, run_layers
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The shape of a decoder-only model; the defaults are SmolLM2-135M's."""
+
+    vocab_size: int = 49152
+    emb_dim: int = 576
+    num_heads: int = 9
+    num_kv_heads: int = 3
+    num_layers: int = 30
+    head_dim: int = 64
+    mlp_dim: int = 1536
+    mlp_activations: tuple[str, ...] = ("silu", "linear")
+    rope_theta: float = 100000.0
+    qkv_bias: bool = False  # Qwen2
+    logits_via_embedding: bool = True
+    bidirectional_prefix: bool = False  # let the prompt see itself in both directions (prefix LM)
+    layer_norm_epsilon: float = 1e-5
+    dropout_rate: float = 0.0
+    dtype: str = "bfloat16"  # of matrix products; "float32" for exact work
+    scan_layers: bool = False
+    remat: Remat = "none"
+
+
+class Prompt(NamedTuple):
+    """Which cache slots hold the prompt."""
+
+    is_prompt: Bool[Array, "batch slots"]
+
+
+class DecoderOnlyLayer(nn.Module):
+    config: DecoderConfig
+    train: bool
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        mask: Bool[Array, "batch 1 length slots"],
+        positions: Int[Array, "batch length"],
+        slots: Int[Array, "batch"] | None,
+    ) -> tuple[Float[Array, "batch length embed"], None]:
+        config = self.config
+        attention = SelfAttention(
+            config.emb_dim,
+            config.num_heads,
+            config.num_kv_heads,
+            config.head_dim,
+            config.dtype,
+            config.dropout_rate,
+            self.train,
+            scale_logits=True,
+            qkv_bias=config.qkv_bias,
+            rope_theta=config.rope_theta,
+            name="self_attention",
+        )
+        mlp = Mlp(
+            config.emb_dim,
+            config.mlp_dim,
+            config.mlp_activations,
+            config.dtype,
+            config.dropout_rate,
+            self.train,
+            name="mlp",
+        )
+        dropout = Dropout(config.dropout_rate, self.train)
+        normed = _norm(config, "pre_self_attention_layer_norm")(x)
+        x = x + dropout(attention(normed, mask, positions=positions, slots=slots))
+        return x + dropout(mlp(_norm(config, "pre_mlp_layer_norm")(x))), None
+
+
+class DecoderStack(nn.Module):
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        mask: Bool[Array, "batch 1 length slots"],
+        positions: Int[Array, "batch length"],
+        train: bool,
+        slots: Int[Array, "batch"] | None,
+    ) -> Float[Array, "batch length embed"]:
+        config = self.config
+        x = Dropout(config.dropout_rate, train)(x)
+        x = run_layers(DecoderOnlyLayer, config, config.num_layers, train, x, mask, positions, slots)
+        return _norm(config, "decoder_norm")(x)
+
+
+class DecoderOnly(nn.Module):
+    """A causal language model."""
+
+    config: DecoderConfig
+
+    def setup(self) -> None:
+        config = self.config
+        init = nn.initializers.normal(0.02)
+        self.token_embedder = Embedding(config.vocab_size, config.emb_dim, init)
+        self.decoder = DecoderStack(config)
+        if not config.logits_via_embedding:
+            self.logits_dense = Dense(config.emb_dim, config.vocab_size, ("embed", "vocab"), config.dtype)
+
+    def __call__(
+        self, batch: Mapping[str, Int[Array, "batch length"]], train: bool = False
+    ) -> Float[Array, "batch length vocab"]:
+        """Logits for every position of a (possibly packed) SeqIO batch."""
+        tokens = batch["decoder_input_tokens"]
+        order = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        segments = batch.get("decoder_segment_ids", jnp.ones_like(tokens))
+        mask = self._mask(order, order, batch.get("decoder_causal_attention")) & attention_mask(segments, segments)
+        hidden = self._hidden(tokens, mask, batch.get("decoder_positions", order), train)
+        return self._logits(hidden)
+
+    def first_step(self, tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"]) -> Float[Array, "batch k"]:
+        """Logits of `token_ids` as the token that follows each right-padded prompt."""
+        lengths = prompt_lengths(tokens)
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        mask = self._mask(positions, positions, positions < lengths[:, None])
+        hidden = _take(self._hidden(tokens, mask, positions), lengths - 1)
+        return self._logits(hidden, token_ids)
+
+    def begin(
+        self, tokens: Int[Array, "batch length"], prefix: Int[Array, "batch forced"], num_new: int
+    ) -> tuple[Float[Array, "batch vocab"], Prompt, Int[Array, "batch"]]:
+        """Reads prompts and forces a prefix. Returns next-token logits, the prompts, and each row's next free slot."""
+        lengths = prompt_lengths(tokens)
+        tokens = _append(tokens, lengths, prefix)
+        prompt = Prompt(jnp.arange(tokens.shape[1] + num_new) < lengths[:, None])
+        hidden = self._cached(tokens, prompt, jnp.zeros_like(lengths))
+        free = lengths + prefix.shape[1]
+        return self._logits(_take(hidden, free - 1)), prompt, free
+
+    def extend(
+        self, token: Int[Array, "batch"], prompt: Prompt, slots: Int[Array, "batch"]
+    ) -> Float[Array, "batch vocab"]:
+        """Appends one token to the cached sequence and returns the logits of the next."""
+        return self._logits(self._cached(token[:, None], prompt, slots)[:, 0])
+
+    def _cached(self, tokens: Array, prompt: Prompt, slots: Array) -> Float[Array, "batch length embed"]:
+        """A row's padding slots are never seen: they lie after its last token, until generation overwrites them."""
+        positions = slots[:, None] + jnp.arange(tokens.shape[1])
+        mask = self._mask(positions, jnp.arange(prompt.is_prompt.shape[1])[None], prompt.is_prompt)
+        return self._hidden(tokens, mask, positions, slots=slots)
+
+    def _mask(
+        self, queries: Int[Array, "batch query"], keys: Int[Array, "#batch key"], prefix: Array | None
+    ) -> Bool[Array, "batch 1 query key"]:
+        mask = causal_mask(queries, keys)
+        if prefix is None or not self.config.bidirectional_prefix:
+            return mask
+        in_prefix = prefix.astype(jnp.int32)
+        return mask | attention_mask(jnp.take_along_axis(in_prefix, queries, axis=1), in_prefix)
+
+    def _hidden(
+        self,
+        tokens: Int[Array, "batch length"],
+        mask: Bool[Array, "batch 1 length slots"],
+        positions: Int[Array, "batch length"],
+        train: bool = False,
+        slots: Int[Array, "batch"] | None = None,
+    ) -> Float[Array, "batch length embed"]:
+        return self.decoder(self.token_embedder(tokens), mask, positions, train, slots)
+
+    def _logits(self, hidden: Array, token_ids: Int[Array, "k"] | None = None) -> Float[Array, "*batch vocab"]:
+        rows = self.token_embedder.embedding if self.config.logits_via_embedding else self.logits_dense.kernel.T
+        return vocabulary_logits(hidden, rows, self.config.dtype, token_ids)
+
+
+def prompt_lengths(tokens: Int[Array, "batch length"]) -> Int[Array, "batch"]:
+    """Tokens up to the last that is not padding (0): an id 0 inside the text counts, as in SmolLM2 it is a token.
+
+    >>> prompt_lengths(jnp.array([[5, 0, 7, 0, 0]]))
+    Array([3], dtype=int32)
+    """
+    return jnp.max(jnp.where(tokens != 0, jnp.arange(1, tokens.shape[1] + 1), 1), axis=1)
+
+
+def _norm(config: DecoderConfig, name: str) -> RMSNorm:
+    return RMSNorm(config.dtype, config.layer_norm_epsilon, name=name)
+
+
+def _take(hidden: Float[Array, "batch length embed"], index: Int[Array, "batch"]) -> Float[Array, "batch embed"]:
+    return jnp.take_along_axis(hidden, index[:, None, None], axis=1)[:, 0]
+
+
+def _append(
+    tokens: Int[Array, "batch length"], lengths: Int[Array, "batch"], prefix: Int[Array, "batch forced"]
+) -> Int[Array, "batch total"]:
+    """Writes each row's prefix right after its prompt."""
+    rows = jnp.arange(tokens.shape[0])[:, None]
+    columns = lengths[:, None] + jnp.arange(prefix.shape[1])
+    return jnp.pad(tokens, ((0, 0), (0, prefix.shape[1]))).at[rows, columns].set(prefix)

@@ -1,0 +1,258 @@
+"""T5 and its relatives, one implementation: v1.0, v1.1, Flan, LM-adapted, mT5, umT5 and ByT5 differ by `T5Config` only.
+
+Parameters are named and shaped as T5X's minimal T5, in fp32; the residual stream, norms, softmax and logits are fp32.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from exaranker.models.attention import CrossAttention, SelfAttention, attention_mask, causal_mask
+from exaranker.models.layers import Dense, Dropout, Embedding, Mlp, RMSNorm, constrain, vocabulary_logits
+from exaranker.models.positions import RelativeBias
+from exaranker.models.stack import Remat, run_layers
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """The shape of a T5, in T5X's words; the defaults are T5 v1.1's conventions."""
+
+    vocab_size: int = 32128
+    emb_dim: int = 512
+    num_heads: int = 6
+    num_encoder_layers: int = 8
+    num_decoder_layers: int = 8
+    head_dim: int = 64
+    mlp_dim: int = 1024
+    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    dropout_rate: float = 0.1
+    logits_via_embedding: bool = False  # v1.0 ties the output to the embeddings
+    scale_logits: bool = False  # and divides its output by sqrt(emb_dim)
+    relative_bias_per_layer: bool = False  # umT5; all others share the first layer's
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    dtype: str = "bfloat16"  # of matrix products; "float32" for exact work
+    scan_layers: bool = False
+    remat: Remat = "none"
+
+
+class Context(NamedTuple):
+    """What the decoder knows of the input."""
+
+    encoded: Float[Array, "batch length embed"]
+    segments: Int[Array, "batch length"]  # 0 is padding
+
+
+class Generation(NamedTuple):
+    """What stays the same from one generated token to the next."""
+
+    context: Context
+    slots: Int[Array, "1 slots"]  # the positions there is room for in the cache
+
+
+class EncoderLayer(nn.Module):
+    config: T5Config
+    train: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch length embed"], mask: Bool[Array, "batch 1 length length"], bias: Array | None
+    ) -> tuple[Float[Array, "batch length embed"], None]:
+        config = self.config
+        if config.relative_bias_per_layer:
+            positions = jnp.arange(x.shape[1])
+            bias = _relative_bias(config, bidirectional=True)(positions, positions)
+        attended = _self_attention(config, self.train, "attention")(
+            _norm(config, "pre_attention_layer_norm")(x), mask, bias
+        )
+        x = x + Dropout(config.dropout_rate, self.train)(attended)
+        return x + _mlp(config, self.train, x), None
+
+
+class DecoderLayer(nn.Module):
+    config: T5Config
+    train: bool
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        encoded: Float[Array, "batch key embed"],
+        mask: Bool[Array, "batch 1 length slots"],
+        cross_mask: Bool[Array, "batch 1 length key"],
+        bias: Array | None,
+        slots: Int[Array, "batch"] | None,
+    ) -> tuple[Float[Array, "batch length embed"], None]:
+        config = self.config
+        if config.relative_bias_per_layer:
+            bias = _decoder_bias(config, x.shape[1], mask.shape[-1], slots)
+        dropout = Dropout(config.dropout_rate, self.train)
+        attend = _self_attention(config, self.train, "self_attention")
+        x = x + dropout(attend(_norm(config, "pre_self_attention_layer_norm")(x), mask, bias, slots=slots))
+        cross = CrossAttention(
+            config.emb_dim,
+            config.num_heads,
+            config.head_dim,
+            config.dtype,
+            config.dropout_rate,
+            self.train,
+            name="encoder_decoder_attention",
+        )
+        queries = _norm(config, "pre_cross_attention_layer_norm")(x)
+        x = x + dropout(cross(queries, encoded, cross_mask, slots is not None))
+        return x + _mlp(config, self.train, x), None
+
+
+class Encoder(nn.Module):
+    config: T5Config
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch length embed"], mask: Bool[Array, "batch 1 length length"], train: bool
+    ) -> Float[Array, "batch length embed"]:
+        config = self.config
+        bias = None
+        if not config.relative_bias_per_layer:
+            positions = jnp.arange(x.shape[1])
+            bias = _relative_bias(config, bidirectional=True)(positions, positions)
+        dropout = Dropout(config.dropout_rate, train)
+        x = run_layers(EncoderLayer, config, config.num_encoder_layers, train, dropout(x), mask, bias)
+        return dropout(_norm(config, "encoder_norm")(x))
+
+
+class Decoder(nn.Module):
+    config: T5Config
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        encoded: Float[Array, "batch key embed"],
+        mask: Bool[Array, "batch 1 length slots"],
+        cross_mask: Bool[Array, "batch 1 length key"],
+        rows: Float[Array, "vocab embed"],
+        train: bool,
+        slots: Int[Array, "batch"] | None = None,
+        token_ids: Int[Array, "k"] | None = None,
+    ) -> Float[Array, "batch length vocab"]:
+        config = self.config
+        bias = None
+        if not config.relative_bias_per_layer:
+            bias = _decoder_bias(config, x.shape[1], mask.shape[-1], slots)
+        dropout = Dropout(config.dropout_rate, train)
+        shared = (encoded, mask, cross_mask, bias, slots)
+        x = run_layers(DecoderLayer, config, config.num_decoder_layers, train, dropout(x), *shared)
+        x = dropout(_norm(config, "decoder_norm")(x))
+        if config.scale_logits:
+            x = x * config.emb_dim**-0.5
+        if not config.logits_via_embedding:
+            head = Dense(config.emb_dim, config.vocab_size, ("embed", "vocab"), config.dtype, name="logits_dense")
+            rows = head.kernel.T
+        return vocabulary_logits(x, rows, config.dtype, token_ids)
+
+
+class T5(nn.Module):
+    """An encoder-decoder Transformer."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        self.token_embedder = Embedding(self.config.vocab_size, self.config.emb_dim)
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
+
+    def __call__(
+        self, batch: Mapping[str, Int[Array, "batch length"]], train: bool = False
+    ) -> Float[Array, "batch target vocab"]:
+        """Logits for every target position of a (possibly packed) SeqIO batch."""
+        context = self.encode(batch["encoder_input_tokens"], batch.get("encoder_segment_ids"), train)
+        tokens = batch["decoder_input_tokens"]
+        segments = batch.get("decoder_segment_ids", jnp.ones_like(tokens))
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        mask = causal_mask(positions, positions) & attention_mask(segments, segments)
+        return self._decode(tokens, context, mask, segments, train)
+
+    def encode(
+        self,
+        tokens: Int[Array, "batch length"],
+        segments: Int[Array, "batch length"] | None = None,
+        train: bool = False,
+    ) -> Context:
+        """Encodes right-padded (or packed) inputs."""
+        segments = (tokens != 0).astype(jnp.int32) if segments is None else segments
+        encoded = self.encoder(self.token_embedder(tokens), attention_mask(segments, segments), train)
+        return Context(constrain(encoded, "batch", "length", "embed"), segments)
+
+    def first_step(self, tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"]) -> Float[Array, "batch k"]:
+        """Logits of `token_ids` as the first target token."""
+        context = self.encode(tokens)
+        start = jnp.zeros((tokens.shape[0], 1), jnp.int32)
+        mask = jnp.ones((1, 1, 1, 1), bool)
+        return self._decode(start, context, mask, jnp.ones_like(start), token_ids=token_ids)[:, 0]
+
+    def begin(
+        self, tokens: Int[Array, "batch length"], prefix: Int[Array, "batch forced"], num_new: int
+    ) -> tuple[Float[Array, "batch vocab"], Generation, Int[Array, "batch"]]:
+        """Encodes the input and forces a prefix. Returns next-token logits, what `extend` needs, and the next slots."""
+        started = jnp.pad(prefix, ((0, 0), (1, 0)))
+        generation = Generation(self.encode(tokens), jnp.arange(started.shape[1] + num_new)[None])
+        first = jnp.zeros(tokens.shape[0], jnp.int32)
+        return self._step(started, generation, first), generation, first + started.shape[1]
+
+    def extend(
+        self, token: Int[Array, "batch"], generation: Generation, slots: Int[Array, "batch"]
+    ) -> Float[Array, "batch vocab"]:
+        """Appends one token to the cached sequence and returns the logits of the next."""
+        return self._step(token[:, None], generation, slots)
+
+    def _step(self, tokens: Array, generation: Generation, slots: Array) -> Float[Array, "batch vocab"]:
+        mask = causal_mask(slots[:, None] + jnp.arange(tokens.shape[1]), generation.slots)
+        return self._decode(tokens, generation.context, mask, jnp.ones_like(tokens), slots=slots)[:, -1]
+
+    def _decode(
+        self,
+        tokens: Int[Array, "batch length"],
+        context: Context,
+        mask: Bool[Array, "batch 1 length slots"],
+        segments: Int[Array, "batch length"],
+        train: bool = False,
+        slots: Int[Array, "batch"] | None = None,
+        token_ids: Int[Array, "k"] | None = None,
+    ) -> Float[Array, "batch length vocab"]:
+        cross_mask = attention_mask(segments, context.segments)
+        x, rows = self.token_embedder(tokens), self.token_embedder.embedding
+        return self.decoder(x, context.encoded, mask, cross_mask, rows, train, slots, token_ids)
+
+
+def _norm(config: T5Config, name: str) -> RMSNorm:
+    return RMSNorm(config.dtype, config.layer_norm_epsilon, name=name)
+
+
+def _self_attention(config: T5Config, train: bool, name: str) -> SelfAttention:
+    heads = (config.num_heads, config.num_heads, config.head_dim)
+    return SelfAttention(config.emb_dim, *heads, config.dtype, config.dropout_rate, train, name=name)
+
+
+def _mlp(config: T5Config, train: bool, x: Array) -> Float[Array, "batch length embed"]:
+    mlp = Mlp(
+        config.emb_dim, config.mlp_dim, config.mlp_activations, config.dtype, config.dropout_rate, train, name="mlp"
+    )
+    return Dropout(config.dropout_rate, train)(mlp(_norm(config, "pre_mlp_layer_norm")(x)))
+
+
+def _relative_bias(config: T5Config, bidirectional: bool) -> RelativeBias:
+    buckets = (config.relative_buckets, config.relative_max_distance)
+    return RelativeBias(config.num_heads, bidirectional, *buckets, name="relpos_bias")
+
+
+def _decoder_bias(
+    config: T5Config, length: int, num_slots: int, slots: Int[Array, "batch"] | None
+) -> Float[Array, "1 heads length slots"]:
+    """Cached rows are all at the same position: they started together and have the same forced prefix."""
+    start = 0 if slots is None else slots[0]
+    return _relative_bias(config, bidirectional=False)(start + jnp.arange(length), jnp.arange(num_slots))
