@@ -1,0 +1,94 @@
+"""What a run reports: a JSONL and TensorBoard in MODEL_DIR, and a line of progress with rate and time left."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from clu import metric_writers
+
+from exaranker.files import write_text
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Writes one row per logged step; a resumed run first drops the rows after the step it resumes from."""
+
+    def __init__(self, directory: Path, resumed_step: int, *, active: bool = True):
+        self.path = directory / METRICS_FILE
+        self._active = active
+        if active:
+            directory.mkdir(parents=True, exist_ok=True)
+            _keep_rows_up_to(self.path, resumed_step)
+            self._writer = metric_writers.SummaryWriter(str(directory / "tensorboard"))
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        if not self._active:
+            return
+        with self.path.open("a") as stream:
+            stream.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._writer.write_scalars(step, {f"{split}/{name}": value for name, value in values.items()})
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._active:
+            self._writer.close()
+
+
+class Progress:
+    """Prints `step 120/1000  loss 1.234  …  3.1 steps/s  ETA 4m44s`, measured since the run began or resumed."""
+
+    def __init__(self, first_step: int, last_step: int, *, active: bool = True):
+        self._first, self._last, self._active = first_step, last_step, active
+        self._start = time.monotonic()
+
+    def show(self, step: int, values: Mapping[str, float]) -> None:
+        if not self._active:
+            return
+        rate = (step - self._first) / max(time.monotonic() - self._start, 1e-9)
+        figures = "  ".join(f"{name} {values[name]:.4g}" for name in _SHOWN if name in values)
+        eta = duration((self._last - step) / rate) if rate else "?"
+        print(f"step {step}/{self._last}  {figures}  {rate:.3g} steps/s  ETA {eta}", file=sys.stderr, flush=True)
+
+
+_SHOWN = ("loss", "label_loss", "label_accuracy", "gradient_norm", "tokens_per_second", "mfu")
+
+
+def duration(seconds: float) -> str:
+    """A time a person reads.
+
+    >>> duration(3725), duration(61), duration(9.4)
+    ('1h02m', '1m01s', '9s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def read_metrics(directory: str | Path, split: str = "train") -> list[dict[str, float]]:
+    """The rows of one split, by step."""
+    lines = (Path(directory) / METRICS_FILE).read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["split"] == split]
+
+
+def _keep_rows_up_to(path: Path, step: int) -> None:
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # the last line of a killed run
+            continue
+        if row["step"] <= step:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))
