@@ -34,6 +34,7 @@ class DecoderConfig:
     bidirectional_prefix: bool = False  # let the prompt see itself in both directions (prefix LM)
     layer_norm_epsilon: float = 1e-5
     dropout_rate: float = 0.0
+    max_positions: int = 8192  # seen in pre-training; only exports need to know
     dtype: str = "bfloat16"  # of matrix products; "float32" for exact work
     scan_layers: bool = False
     remat: Remat = "none"

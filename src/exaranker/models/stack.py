@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 Remat = Literal["none", "minimal", "full"]
@@ -54,3 +55,28 @@ def run_layers(
     )
     x, _ = scanned(config, train, name="layers")(x, *shared)
     return x
+
+
+def unstack_layers(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a scanned model as those of the unrolled one: `layers` becomes `layers_0`, `layers_1`, ..."""
+    unrolled: dict[str, Any] = {}
+    for name, value in params.items():
+        if name == "layers":
+            for index in range(len(jax.tree.leaves(value)[0])):
+                unrolled[f"layers_{index}"] = jax.tree.map(lambda leaf, index=index: leaf[index], value)
+        else:
+            unrolled[name] = unstack_layers(value) if isinstance(value, dict) else value
+    return unrolled
+
+
+def stack_layers(params: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `unstack_layers`."""
+    layers = [params[f"layers_{index}"] for index in range(sum(name.startswith("layers_") for name in params))]
+    stacked = {
+        name: stack_layers(value) if isinstance(value, dict) else value
+        for name, value in params.items()
+        if not name.startswith("layers_")
+    }
+    if layers:
+        stacked["layers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *layers)
+    return stacked

@@ -1,0 +1,84 @@
+"""Small random Hugging Face models, one per variant, and the same weights read into ours."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+import torch
+import transformers
+
+from exaranker import models
+from exaranker.convert.huggingface import read_huggingface
+
+T5_SHAPE = {
+    "vocab_size": 160,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_heads": 6,
+    "num_layers": 2,
+    "decoder_start_token_id": 0,
+}
+LLAMA_SHAPE = {
+    "vocab_size": 160,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+GELU = {"feed_forward_proj": "gated-gelu"}
+VARIANTS = {
+    "t5_1_0": (transformers.T5Config, T5_SHAPE),
+    "t5_1_1": (transformers.T5Config, {**T5_SHAPE, **GELU, "tie_word_embeddings": False}),
+    "mt5": (transformers.MT5Config, {**T5_SHAPE, **GELU, "tie_word_embeddings": False}),
+    "umt5": (transformers.UMT5Config, {**T5_SHAPE, **GELU}),
+    "byt5": (transformers.T5Config, {**T5_SHAPE, **GELU, "num_decoder_layers": 1, "tie_word_embeddings": False}),
+    "llama": (transformers.LlamaConfig, {**LLAMA_SHAPE, "tie_word_embeddings": True, "head_dim": 16}),
+    "qwen2": (transformers.Qwen2Config, {**LLAMA_SHAPE, "tie_word_embeddings": False}),
+}
+# transformers 5 ties whatever was not loaded from a file with an lm_head.
+UNTIED = ("t5_1_1", "mt5", "umt5", "byt5")
+
+
+class Pair(NamedTuple):
+    """One model twice."""
+
+    name: str
+    theirs: Any
+    module: Any
+    params: Any
+    directory: Path
+
+    @property
+    def is_t5(self) -> bool:
+        return self.name not in ("llama", "qwen2")
+
+
+@pytest.fixture(scope="session", params=VARIANTS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    directory = tmp_path_factory.mktemp(request.param)
+    theirs = random_huggingface_model(request.param)
+    theirs.save_pretrained(directory)
+    config, params = read_huggingface(directory)
+    module = models.build(dataclasses.replace(config, dtype="float32"))
+    return Pair(request.param, theirs, module, jax.tree.map(jnp.asarray, params), directory)
+
+
+def random_huggingface_model(name: str) -> Any:
+    """A model whose every tensor is random, norms and biases too, so that swapping any two shows."""
+    kind, shape = VARIANTS[name]
+    config = kind(**shape)
+    torch.manual_seed(1)
+    auto = transformers.AutoModelForCausalLM if name in ("llama", "qwen2") else transformers.AutoModelForSeq2SeqLM
+    model = auto.from_config(config).eval()
+    if name in UNTIED:
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model

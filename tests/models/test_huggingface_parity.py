@@ -1,0 +1,119 @@
+"""The same weights give the same numbers as Hugging Face transformers in torch, in fp32."""
+
+import flax.traverse_util
+import jax
+import numpy as np
+import pytest
+import torch
+
+from exaranker.losses import LossConfig, token_losses
+from exaranker.models.decoder import DecoderOnlyLayer
+from exaranker.models.decoding import first_step_logits, greedy_generate
+from exaranker.models.t5 import DecoderLayer, EncoderLayer
+
+ROWS, LENGTH, TARGET = 64, 14, 7
+LAYERS = (EncoderLayer, DecoderLayer, DecoderOnlyLayer)
+
+
+@pytest.fixture(scope="module")
+def both(pair, inputs):
+    """(our logits, our layers, their outputs)."""
+    return *ours(pair, *inputs), theirs(pair, *inputs)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    """Right-padded inputs of 3 to 14 tokens, and targets."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(2, 160, (ROWS, LENGTH))
+    lengths = random.integers(3, LENGTH + 1, ROWS)
+    return np.where(np.arange(LENGTH) < lengths[:, None], tokens, 0), random.integers(2, 160, (ROWS, TARGET))
+
+
+def ours(pair, inputs, targets):
+    """(logits, {layer path: output}) of one teacher-forced pass."""
+    batch = {"decoder_input_tokens": inputs}
+    if pair.is_t5:
+        shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+        batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": shifted}
+    run = jax.jit(
+        lambda params, batch: pair.module.apply(
+            {"params": params}, batch, capture_intermediates=lambda layer, _: isinstance(layer, LAYERS)
+        )
+    )
+    logits, captured = run(pair.params, batch)
+    outputs = flax.traverse_util.flatten_dict(captured["intermediates"], sep="/")
+    return np.asarray(logits), {name: np.asarray(value[0][0]) for name, value in outputs.items()}
+
+
+@torch.no_grad()
+def theirs(pair, inputs, targets):
+    tokens = torch.tensor(inputs)
+    mask = (tokens != 0).long()
+    if pair.is_t5:
+        return pair.theirs(
+            input_ids=tokens, attention_mask=mask, labels=torch.tensor(targets), output_hidden_states=True
+        )
+    labels = torch.where(tokens == 0, -100, tokens).long()
+    return pair.theirs(input_ids=tokens, attention_mask=mask, labels=labels, output_hidden_states=True)
+
+
+def assert_close(actual, expected, tolerance=1e-4):
+    """Within `tolerance` of the expected values' size."""
+    expected = np.asarray(expected)
+    assert np.max(np.abs(actual - expected)) <= tolerance * np.max(np.abs(expected))
+
+
+def test_hidden_states_and_logits(pair, inputs, both):
+    source, _ = inputs
+    logits, layers, reference = both
+    real = source != 0  # a padding token's own state means nothing and differs
+    if pair.is_t5:
+        # Hugging Face's last hidden state is after the final norm, so the last layer shows in the next stage only.
+        for index, state in enumerate(reference.encoder_hidden_states[1:-1]):
+            assert_close(layers[f"encoder/layers_{index}/__call__"][real], state.numpy()[real])
+        for index, state in enumerate(reference.decoder_hidden_states[1:-1]):
+            assert_close(layers[f"decoder/layers_{index}/__call__"], state)
+        assert_close(logits, reference.logits)
+    else:
+        for index, state in enumerate(reference.hidden_states[1:-1]):
+            assert_close(layers[f"decoder/layers_{index}/__call__"][real], state.numpy()[real])
+        assert_close(logits[real], reference.logits.numpy()[real])
+
+
+def test_loss(pair, inputs, both):
+    source, targets = inputs
+    logits, _, reference = both
+    if not pair.is_t5:
+        logits, targets = logits[:, :-1], source[:, 1:]
+    losses = token_losses(logits, targets, LossConfig(z_loss=0.0)).cross_entropy
+    weights = targets != 0
+    expected = float(reference.loss)
+    assert abs(float(np.sum(losses * weights) / np.sum(weights)) - expected) <= 1e-5 * expected
+
+
+def test_greedy_tokens(pair, inputs):
+    source, _ = inputs
+    tokens = torch.tensor(source)
+    if not pair.is_t5:  # transformers generates from left-padded prompts
+        tokens = torch.stack([torch.roll(row, int((row == 0).sum())) for row in tokens])
+    eos = 1
+    reference = pair.theirs.generate(
+        input_ids=tokens,
+        attention_mask=(tokens != 0).long(),
+        max_new_tokens=10,
+        do_sample=False,
+        eos_token_id=eos,
+        pad_token_id=0,
+    ).numpy()
+    reference = reference[:, 1:] if pair.is_t5 else reference[:, LENGTH:]
+    generated = greedy_generate(pair.module, pair.params, source, np.zeros((ROWS, 0), int), 10, eos)
+    np.testing.assert_array_equal(generated[:, : reference.shape[1]], reference)
+
+
+def test_first_step(pair, inputs, both):
+    source, _ = inputs
+    ids = np.array([17, 90])
+    reference = both[2].logits.numpy()
+    last = np.zeros(ROWS, int) if pair.is_t5 else (source != 0).sum(1) - 1
+    assert_close(first_step_logits(pair.module, pair.params, source, ids), reference[np.arange(ROWS), last][:, ids])
