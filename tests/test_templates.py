@@ -1,59 +1,131 @@
+from dataclasses import asdict, replace
+from pathlib import Path
+
 import pytest
+import seqio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exaranker.errors import InputError
-from exaranker.resources import shipped
-from exaranker.templates import TEMPLATES, Template, encode_input, fit_passage, label_ids
-from exaranker.tokenization import ByteTokenizer, load_tokenizer
+from exaranker.templates import (
+    DECODER_ONLY,
+    EXARANKER,
+    TEMPLATES,
+    Template,
+    encode_input,
+    explanation_prefix,
+    label_ids,
+    template_named,
+)
+from exaranker.tokenization import load_tokenizer
 
-QUERY, PASSAGE = "how do bees make honey", "Bees turn nectar into honey in the hive. " * 20
+BYTES = load_tokenizer("byt5")
+SPIECE = load_tokenizer(Path(seqio.__file__).parent / "test_data/sentencepiece/sentencepiece.model")
+PASSAGE = "The shin bone is strong. It carries the body. " * 4
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer(shipped("examples/sample"))
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("exaranker", 'Is the question: "Q?" answered by the document: "D."? Give an explanation.'),
+        ("exaranker_label", 'Is the question: "Q?" answered by the document: "D."?'),
+        ("monot5", "Query: Q? Document: D. Relevant:"),
+        (
+            "decoder",
+            "Passage: D.\nQuestion: Q?\nDoes the passage answer the question, true or false?\nAnswer:",
+        ),
+    ],
+)
+def test_inputs(name, text):
+    assert TEMPLATES[name].fill("Q?", "D.") == text
 
 
-def test_reference_strings():
-    assert (
-        TEMPLATES["exaranker"].render("Q", "D")
-        == 'Is the question: "Q" answered by the document: "D"? Give an explanation.'
+def test_targets_of_the_reference():
+    assert EXARANKER.label(True) == "true"
+    assert EXARANKER.label(False) == "false"
+    assert EXARANKER.target(True, " It says so.\n") == "true. Explanation: It says so."
+    assert EXARANKER.target(False, "It\n does not.") == "false. Explanation: It does not."
+    assert EXARANKER.target(True, "It does.", EXARANKER.explanation_label) == "Explanation: It does. Relevant: true"
+
+
+def test_a_decoder_continues_with_a_blank():
+    assert TEMPLATES["decoder"].label(True) == " true"
+    assert TEMPLATES["decoder"].target(False, "No.") == " false. Explanation: No."
+
+
+def test_texts_with_braces_are_data():
+    assert EXARANKER.fill("{passage}", "{0}").startswith('Is the question: "{passage}" answered by the document: "{0}"')
+    assert EXARANKER.target(True, "{x}") == "true. Explanation: {x}"
+
+
+def test_templates_survive_json():
+    assert all(Template(**asdict(template)) == template for template in TEMPLATES.values())
+
+
+@pytest.mark.parametrize("field", ["input", "label_explanation", "explanation_label"])
+def test_a_template_without_its_fields_is_refused(field):
+    with pytest.raises(InputError, match=r"template 'exaranker': 'Is it\?' must have each of \['"):
+        replace(EXARANKER, **{field: "Is it?"})
+
+
+def test_unknown_names_are_offered_near_ones():
+    with pytest.raises(InputError, match=r"unknown template 'mono' \(did you mean monot5\?\)"):
+        template_named("mono")
+    with pytest.raises(InputError, match="unknown family 'decoder'"):
+        replace(EXARANKER, family="decoder")
+
+
+def test_short_inputs_are_encoded_whole():
+    ids = encode_input(SPIECE, EXARANKER, "what is it", "that", 512)
+    assert ids == [*SPIECE.encode(EXARANKER.fill("what is it", "that")), SPIECE.eos_id]
+
+
+def test_only_the_passage_is_cut():
+    template = TEMPLATES["monot5"]
+    ids = encode_input(BYTES, template, "which bone", "the shin bone is long", 57)
+    assert BYTES.decode(ids) == "Query: which bone Document: the shin bone is l Relevant:"
+    assert (len(ids), ids[-1]) == (57, BYTES.eos_id)
+    assert BYTES.decode(encode_input(BYTES, template, "which bone", "the shin bone is long", 39)) == (
+        "Query: which bone Document:  Relevant:"
     )
-    assert TEMPLATES["exaranker_label"].render("Q", "D") == 'Is the question: "Q" answered by the document: "D"?'
-    assert TEMPLATES["monot5"].render("Q", "D") == "Query: Q Document: D Relevant:"
 
 
-def test_braces_in_texts_are_plain_text():
-    assert TEMPLATES["monot5"].render("{passage}", "{0} {x}") == "Query: {passage} Document: {0} {x} Relevant:"
+def test_a_decoder_prompt_has_no_end():
+    ids = encode_input(BYTES, TEMPLATES["decoder"], "which bone", PASSAGE, 150)
+    text = BYTES.decode(ids)
+    assert 140 < len(ids) <= 150
+    assert ids[-1] == BYTES.encode(":")[0]
+    assert text.endswith("\nQuestion: which bone\nDoes the passage answer the question, true or false?\nAnswer:")
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_short_input_is_the_whole_string(tokenizer, name):
-    ids = encode_input(tokenizer, TEMPLATES[name], QUERY, "Bees work.", 100)
-    whole = tokenizer.encode(TEMPLATES[name].render(QUERY, "Bees work."))
-    assert ids == (whole if name == "decoder" else [*whole, tokenizer.eos_id])
+def test_begin_of_text_leads_a_decoder_prompt():
+    class WithBegin(type(BYTES)):
+        bos_id = 2
+
+    template = TEMPLATES["decoder"]
+    assert encode_input(WithBegin(), template, "q", "p", 150) == [2, *BYTES.encode(template.fill("q", "p"))]
+    assert replace(template, family=DECODER_ONLY) == template
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-@pytest.mark.parametrize("length", [40, 47, 64])
-def test_only_the_passage_is_shortened(tokenizer, name, length):
-    ids = encode_input(tokenizer, TEMPLATES[name], QUERY, PASSAGE, length)
-    shortened = fit_passage(tokenizer, TEMPLATES[name], QUERY, PASSAGE, length)
-    assert length - 2 <= len(ids) <= length
-    assert PASSAGE.startswith(shortened)
-    assert 0 < len(shortened) < len(PASSAGE)
-    assert tokenizer.decode(ids) == TEMPLATES[name].render(QUERY, shortened).replace("\n", " ")
+def test_a_question_that_does_not_fit_is_an_error():
+    with pytest.raises(InputError, match=r"the question 'which bone' alone needs 39 tokens, the inputs are given 38"):
+        encode_input(BYTES, TEMPLATES["monot5"], "which bone", "x", 38)
 
 
-def test_a_question_that_does_not_fit_is_refused(tokenizer):
-    with pytest.raises(InputError, match=r"the question 'how do bees make honey' needs \d+ tokens .* length is 12"):
-        encode_input(tokenizer, TEMPLATES["exaranker"], QUERY, PASSAGE, 12)
+@given(st.text(max_size=20), st.text(max_size=200), st.integers(100, 180), st.sampled_from([BYTES, SPIECE]))
+def test_cut_inputs_fit_and_keep_their_ends(query, passage, length, tokenizer):
+    template = TEMPLATES["monot5"]
+    ids = encode_input(tokenizer, template, query, passage, length)
+    suffix = [*tokenizer.encode(" Relevant:"), tokenizer.eos_id]
+    assert len(ids) <= length
+    assert ids[-len(suffix) :] == suffix
 
 
-def test_label_ids_come_from_the_tokenizer(tokenizer):
-    assert label_ids(tokenizer, TEMPLATES["monot5"]) == (tokenizer.encode("false")[0], tokenizer.encode("true")[0])
+def test_label_ids_are_the_first_tokens():
+    assert label_ids(BYTES, EXARANKER) == (ord("f") + 3, ord("t") + 3)
+    with pytest.raises(InputError, match=r"labels 'false' and 'true' begin with the same token 35 \(use a template"):
+        label_ids(BYTES, TEMPLATES["decoder"])
 
 
-def test_labels_with_one_first_token_are_refused():
-    template = Template("same", "encoder_decoder", "{query}{passage}", relevant="yes", irrelevant="yesterday")
-    with pytest.raises(InputError, match="begin with the same token"):
-        label_ids(ByteTokenizer(), template)
+def test_explanation_prefix_leads_the_target():
+    assert BYTES.decode(explanation_prefix(BYTES, EXARANKER, False)) == "false. Explanation:"

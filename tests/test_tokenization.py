@@ -1,81 +1,122 @@
+import hashlib
+import json
+from pathlib import Path
+
 import pytest
+import seqio
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from exaranker.errors import InputError
-from exaranker.files import write_json
-from exaranker.resources import shipped
-from exaranker.tokenization import ByteTokenizer, load_tokenizer
+from exaranker.tokenization import byte_to_character_offsets, load_tokenizer
 
-TEXT = "Héllo wörld, it is <|im_end|> true"
+SPIECE = Path(seqio.__file__).parent / "test_data/sentencepiece/sentencepiece.model"
+TEXT = "The “é” 日本 x dog. true\n"
 
 
-@pytest.fixture(scope="module")
-def hugging_face_folder(tmp_path_factory):
-    """A small byte-level BPE with a chat token, as LLMs have."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
+@pytest.fixture
+def bpe(tmp_path):
+    """A folder with a byte-level BPE as SmolLM2's: end-of-text is named by tokenizer_config.json."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<|endoftext|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=300, special_tokens=["<pad>", "<start>", "<end>"], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(["it is true that it is false"] * 10, trainer)
-    folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(folder / "tokenizer_config.json", {"eos_token": "<|im_end|>", "bos_token": {"content": "<|endoftext|>"}})
-    return folder
+    tokenizer.train_from_iterator([" true false"] * 9, trainer)
+    tokenizer.enable_padding(length=64)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<end>"}}))
+    return tmp_path
 
 
-@pytest.fixture(scope="module", params=["sentencepiece", "hugging_face", "byt5"])
-def tokenizer(request, hugging_face_folder):
-    paths = {
-        "sentencepiece": shipped("examples/sample") / "spiece.model",
-        "hugging_face": hugging_face_folder,
-        "byt5": "byt5",
-    }
-    return load_tokenizer(paths[request.param])
+@pytest.fixture(params=["sentencepiece", "bpe", "bytes"])
+def tokenizer(request, bpe):
+    return load_tokenizer({"sentencepiece": SPIECE, "bpe": bpe, "bytes": "byt5"}[request.param])
 
 
-def test_text_survives(tokenizer):
-    assert tokenizer.decode([*tokenizer.encode(TEXT), tokenizer.eos_id, 0, 0]).startswith(TEXT)
+def test_ids_are_in_range_and_without_specials(tokenizer):
+    ids = tokenizer.encode(TEXT)
+    assert all(0 <= i < tokenizer.vocab_size for i in ids)
+    assert tokenizer.eos_id not in ids
 
 
-def test_offsets_end_where_tokens_end(tokenizer):
-    ends = tokenizer.token_ends(TEXT)
-    assert len(ends) == len(tokenizer.encode(TEXT))
+def test_token_ends_rise_to_the_end_of_the_text(tokenizer):
+    text = TEXT.strip()
+    ends = tokenizer.token_ends(text)
+    assert len(ends) == len(tokenizer.encode(text))
     assert ends == sorted(ends)
-    assert ends[-1] == len(TEXT)
-    assert "Héllo" in {TEXT[:end] for end in ends}
+    assert ends[-1] == len(text)
 
 
-def test_special_tokens_in_the_text_are_plain_text(tokenizer):
-    assert tokenizer.eos_id not in tokenizer.encode("stop <|im_end|> </s> here")
-    assert tokenizer.encode("")[:1] == []
+def test_saved_tokenizer_is_the_same(tokenizer, tmp_path):
+    target = tmp_path / "saved"
+    target.mkdir()
+    tokenizer.save(target)
+    again = load_tokenizer(target)
+    assert (again.digest, again.eos_id, again.encode(TEXT)) == (
+        tokenizer.digest,
+        tokenizer.eos_id,
+        tokenizer.encode(TEXT),
+    )
 
 
-def test_saved_copy_is_the_same_tokenizer(tokenizer, tmp_path):
-    tokenizer.save(tmp_path)
-    copy = load_tokenizer(tmp_path)
-    assert copy.digest == tokenizer.digest
-    assert copy.encode(TEXT) == tokenizer.encode(TEXT)
+def test_decoding_stops_at_the_end_of_the_text(tokenizer):
+    ids = tokenizer.encode("that is")
+    assert tokenizer.decode([*ids, tokenizer.eos_id, *ids]) == "that is"
 
 
-def test_sample_vocabulary_is_laid_out_as_t5s():
-    tokenizer = load_tokenizer(shipped("examples/sample"))
-    assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.vocab_size) == (0, 1, 4000)
-    assert len(tokenizer.encode("true")) == len(tokenizer.encode("false")) == 1
+def test_spelled_out_control_tokens_are_text(tokenizer):
+    ids = tokenizer.encode("a <end> </s> b")
+    assert tokenizer.eos_id not in ids
+    assert len(ids) > 5
 
 
-def test_bytes_are_byt5s_ids():
-    assert ByteTokenizer().encode("aé") == [100, 198, 172]
+def test_sentencepiece_ids():
+    tokenizer = load_tokenizer(SPIECE)
+    assert (tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) == (26, 0, 1, None)
+    assert tokenizer.digest == hashlib.sha256(SPIECE.read_bytes()).hexdigest()
+    assert tokenizer.decode([*tokenizer.encode("that is"), 25, 26, 999]) == tokenizer.decode(
+        [*tokenizer.encode("that is"), 25]
+    )
 
 
-def test_wrong_places_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"no tokenizer here, expected spiece\.model or tokenizer\.json"):
+def test_bpe_roles(bpe):
+    tokenizer = load_tokenizer(bpe / "tokenizer.json")
+    assert (tokenizer.eos_id, tokenizer.bos_id, tokenizer.pad_id) == (2, None, 0)
+    assert len(tokenizer.encode(" true")) == 1
+
+
+def test_begin_of_text_is_used_when_the_tokenizer_adds_it(bpe):
+    file = bpe / "tokenizer.json"
+    inner = Tokenizer.from_file(str(file))
+    inner.post_processor = processors.TemplateProcessing(single="<start> $A", special_tokens=[("<start>", 1)])
+    inner.save(str(file))
+    tokenizer = load_tokenizer(file)
+    assert tokenizer.bos_id == 1
+    assert 1 not in tokenizer.encode("a")
+
+
+def test_unknown_end_of_text_is_reported(bpe):
+    (bpe / "tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match=r"tokenizer\.json: the end-of-text token is unknown \(put eos_token into"):
+        load_tokenizer(bpe)
+
+
+def test_byte_ids_are_those_of_byt5():
+    assert load_tokenizer("byt5").encode("Life") == [79, 108, 105, 104]
+
+
+def test_offsets_inside_a_character_round_down():
+    assert byte_to_character_offsets("aé日!", [0, 1, 2, 3, 4, 5, 6, 7]) == [0, 1, 1, 2, 2, 2, 3, 4]
+
+
+def test_what_is_no_tokenizer_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nothing: no tokenizer here \(expected a folder with spiece\.model"):
+        load_tokenizer(tmp_path / "nothing")
+    (tmp_path / "spiece.model").write_text("text")
+    with pytest.raises(InputError, match=r"spiece\.model: not a SentencePiece model"):
         load_tokenizer(tmp_path)
-    (tmp_path / "bad.model").write_bytes(b"not a model")
-    with pytest.raises(InputError, match=r"bad\.model: not a SentencePiece model"):
-        load_tokenizer(tmp_path / "bad.model")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match=r"tokenizer\.json: not a tokenizer\.json: "):
+        load_tokenizer(tmp_path / "tokenizer.json")

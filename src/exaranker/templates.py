@@ -1,118 +1,166 @@
-"""What a ranker reads and writes, as strings: one template per published recipe, the same in training and ranking.
+"""The words around a pair: what the reranker reads and what it is trained to answer.
 
-Only the passage is ever shortened, at a token's end: the question and the words after the passage stay whole.
+A template is plain text with fields; `tasks` fills it inside tf.data, the reranker here, and tests hold both to the
+same ids. Only the passage is ever shortened: the question and the words after the passage always stay.
 """
 
 from dataclasses import dataclass
+from string import Formatter
 
-from exaranker.errors import InputError
+from exaranker.errors import InputError, nearest
 from exaranker.tokenization import Tokenizer
 
 ENCODER_DECODER = "encoder_decoder"
 DECODER_ONLY = "decoder_only"
+FAMILIES = (ENCODER_DECODER, DECODER_ONLY)
+
+
+def pieces(text: str) -> list[tuple[str, str | None]]:
+    """Splits a format string into (literal, field after it).
+
+    >>> pieces("Query: {query} Relevant:")
+    [('Query: ', 'query'), (' Relevant:', None)]
+    """
+    return [(literal, field) for literal, field, _, _ in Formatter().parse(text)]
 
 
 @dataclass(frozen=True)
 class Template:
-    """The input and target strings of a recipe. Targets of a decoder-only template begin with a space."""
+    """A prompt with `{query}` and `{passage}`, the two labels, and how label and explanation form a target.
+
+    `lead` is put before every target: a decoder-only model continues its prompt with a word that begins by a blank.
+    """
 
     name: str
-    family: str
-    input: str  # with {query} and {passage}
+    input: str
+    family: str = ENCODER_DECODER
     relevant: str = "true"
     irrelevant: str = "false"
-    explained: str = "{label}. Explanation: {explanation}"
-    explained_first: str = "Explanation: {explanation} {label}"
+    lead: str = ""
+    label_explanation: str = "{label}. Explanation: {explanation}"
+    explanation_label: str = "Explanation: {explanation} Relevant: {label}"
 
-    def label(self, relevant: bool) -> str:
-        return self.relevant if relevant else self.irrelevant
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise InputError(f"unknown family {self.family!r}", hint=nearest(self.family, FAMILIES))
+        for text, needed in (
+            (self.input, {"query", "passage"}),
+            (self.label_explanation, {"label", "explanation"}),
+            (self.explanation_label, {"label", "explanation"}),
+        ):
+            found = [field for _, field in pieces(text) if field]
+            if sorted(found) != sorted(needed):
+                raise InputError(f"template {self.name!r}: {text!r} must have each of {sorted(needed)} once")
 
-    def render(self, query: str, passage: str) -> str:
-        """The input string.
-
-        >>> TEMPLATES["monot5"].render("who", "me")
-        'Query: who Document: me Relevant:'
-        """
+    def fill(self, query: str, passage: str) -> str:
+        """The whole input text."""
         return self.input.format(query=query, passage=passage)
 
+    def label(self, relevant: bool) -> str:
+        """The target of a label alone, as `true`."""
+        return self.lead + (self.relevant if relevant else self.irrelevant)
 
+    def target(self, relevant: bool, explanation: str, form: str | None = None) -> str:
+        """The target text with an explanation; `form` is `label_explanation` (default) or `explanation_label`.
+
+        As in the reference scripts, newlines are removed from the explanation.
+
+        >>> EXARANKER.target(True, "It names the bone.")
+        'true. Explanation: It names the bone.'
+        """
+        word = self.relevant if relevant else self.irrelevant
+        text = explanation.replace("\n", "").strip()
+        return self.lead + (form or self.label_explanation).format(label=word, explanation=text)
+
+
+EXARANKER = Template(
+    name="exaranker",
+    input='Is the question: "{query}" answered by the document: "{passage}"? Give an explanation.',
+)
 TEMPLATES = {
     template.name: template
     for template in (
-        # ExaRanker (arXiv 2301.10521, section 3), and its baseline without explanations.
+        EXARANKER,
+        Template(name="exaranker_label", input='Is the question: "{query}" answered by the document: "{passage}"?'),
+        # The published monoT5 prompt (arXiv 2003.06713).
+        Template(name="monot5", input="Query: {query} Document: {passage} Relevant:"),
+        # Passage first: a causal model then reads the question last, next to where it answers.
         Template(
-            "exaranker",
-            ENCODER_DECODER,
-            'Is the question: "{query}" answered by the document: "{passage}"? Give an explanation.',
-        ),
-        Template(
-            "exaranker_label", ENCODER_DECODER, 'Is the question: "{query}" answered by the document: "{passage}"?'
-        ),
-        # monoT5 (arXiv 2003.06713, section 3).
-        Template("monot5", ENCODER_DECODER, "Query: {query} Document: {passage} Relevant:"),
-        # For decoder-only LLMs: the passage first, so that the question stands next to the answer.
-        Template(
-            "decoder",
-            DECODER_ONLY,
-            "Passage: {passage}\nQuestion: {query}\nDoes the passage answer the question?",
-            relevant=" yes",
-            irrelevant=" no",
+            name="decoder",
+            input="Passage: {passage}\nQuestion: {query}\n"
+            "Does the passage answer the question, true or false?\nAnswer:",
+            family=DECODER_ONLY,
+            lead=" ",
         ),
     )
 }
 
 
-def fit_passage(tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int) -> str:
-    """The passage, or the longest beginning of it (whole tokens) with which the input has at most `max_length` tokens.
+def template_named(name: str) -> Template:
+    """The template of a name.
 
     Raises:
-        InputError: not even the question fits.
+        InputError: there is none; the nearest names are offered.
     """
-    excess = len(_encode(tokenizer, template, query, passage)) - max_length
-    if excess <= 0:
-        return passage
-    ends = tokenizer.token_ends(passage)
-    keep = len(ends)
-    while excess > 0 and keep > 0:
-        keep = max(keep - excess, 0)
-        shortened = passage[: ends[keep - 1]] if keep else ""
-        # Cutting can merge tokens otherwise than counted, so the result is measured, not assumed.
-        excess = len(_encode(tokenizer, template, query, shortened)) - max_length
-    if excess > 0:
-        raise InputError(
-            f"the question {query[:60]!r} needs {max_length + excess} tokens before any passage, "
-            f"the input length is {max_length}",
-            hint="raise TASK_FEATURE_LENGTHS['inputs'] or shorten the question",
-        )
-    return shortened
+    if name not in TEMPLATES:
+        raise InputError(f"unknown template {name!r}", hint=nearest(name, TEMPLATES))
+    return TEMPLATES[name]
 
 
 def encode_input(tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int) -> list[int]:
-    """Token ids of the input, at most `max_length`; an encoder-decoder's ends with eos.
+    """Input ids, at most `max_length`: a passage that is too long is cut at the end of one of its tokens.
+
+    An encoder's input ends with the end-of-text id; a decoder's prompt does not, and starts with the tokenizer's
+    begin-of-text id if it has one.
 
     Raises:
-        InputError: not even the question fits.
+        InputError: even without any passage the question and the words around it do not fit.
     """
-    return _encode(tokenizer, template, query, fit_passage(tokenizer, template, query, passage, max_length))
+    ids = _encode(tokenizer, template, query, passage)
+    if len(ids) <= max_length:
+        return ids
+    needed = len(_encode(tokenizer, template, query, ""))
+    if needed > max_length:
+        raise InputError(
+            f"the question {query[:60]!r} alone needs {needed} tokens, the inputs are given {max_length}",
+            hint="raise the length of inputs (TASK_FEATURE_LENGTHS) or shorten the question",
+        )
+    while len(ids) > max_length:
+        passage = _shortened(tokenizer, template, query, passage, len(ids) - max_length)
+        ids = _encode(tokenizer, template, query, passage)
+    return ids
 
 
 def label_ids(tokenizer: Tokenizer, template: Template) -> tuple[int, int]:
-    """(irrelevant, relevant): the first token of each label.
+    """(irrelevant id, relevant id): the first target token of each label, by which passages are scored.
 
     Raises:
-        InputError: both labels begin with the same token, so that one step cannot tell them apart.
+        InputError: both labels begin with the same token.
     """
-    irrelevant, relevant = tokenizer.encode(template.irrelevant)[0], tokenizer.encode(template.relevant)[0]
+    irrelevant, relevant = (tokenizer.encode(template.label(value))[0] for value in (False, True))
     if irrelevant == relevant:
         raise InputError(
-            f"the labels {template.irrelevant!r} and {template.relevant!r} begin with the same token {relevant}",
-            hint="use a vocabulary or a template in which the labels differ in their first token",
+            f"labels {template.irrelevant!r} and {template.relevant!r} begin with the same token {relevant}",
+            hint="use a template whose labels differ in their first token",
         )
     return irrelevant, relevant
 
 
+def explanation_prefix(tokenizer: Tokenizer, template: Template, relevant: bool) -> list[int]:
+    """The target ids up to the explanation (`true. Explanation:`), to be forced before one is generated."""
+    return tokenizer.encode(template.target(relevant, "").rstrip())
+
+
 def _encode(tokenizer: Tokenizer, template: Template, query: str, passage: str) -> list[int]:
-    ids = tokenizer.encode(template.render(query, passage))
+    ids = tokenizer.encode(template.fill(query, passage))
     if template.family == ENCODER_DECODER:
         return [*ids, tokenizer.eos_id]
     return ids if tokenizer.bos_id is None else [tokenizer.bos_id, *ids]
+
+
+def _shortened(tokenizer: Tokenizer, template: Template, query: str, passage: str, excess: int) -> str:
+    """The passage without its last `excess` tokens; always shorter than before."""
+    before = template.input.partition("{passage}")[0].format(query=query)
+    start, stop = len(before), len(before) + len(passage)
+    ends = [end for end in tokenizer.token_ends(template.fill(query, passage)) if start < end < stop]
+    return passage[: ends[-excess] - start].rstrip() if excess <= len(ends) else ""

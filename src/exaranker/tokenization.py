@@ -1,165 +1,202 @@
-"""The three tokenizers a ranker may come with: SentencePiece (T5), Hugging Face's `tokenizers` (LLMs), bytes (ByT5).
+"""Tokenizers by file: SentencePiece models, Hugging Face tokenizer.json, and bytes.
 
-None of them adds special tokens, and text that spells one ("<|im_end|>", "</s>") is encoded as ordinary text: passages
-are untrusted. Id 0 pads.
+Everything in this project pads with id 0 and keeps masks beside it; a tokenizer's own padding token is never used.
+Texts are data: a passage that spells a control token, such as `</s>` or `<|im_end|>`, is encoded as its characters.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from exaranker.errors import InputError, require
-from exaranker.files import open_input, read_json, sha256_file
+from exaranker.files import read_json, sha256_file, write_json
 
-SENTENCEPIECE_FILE = "spiece.model"
-HF_FILE = "tokenizer.json"
-HF_CONFIG = "tokenizer_config.json"
-BYT5 = "byt5"
-BYT5_OFFSET = 3  # pad, eos, unk come before the bytes; 125 sentinels after them (ByT5, arXiv 2105.13626, section 3)
-BYT5_SIZE = 256 + BYT5_OFFSET + 125
+SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model", "sentencepiece.model")
+HUGGINGFACE_FILE = "tokenizer.json"
+HUGGINGFACE_ROLES = "tokenizer_config.json"
+BYTES = "byt5"
+BYTES_FILE = "byte_tokenizer.json"
+# Names of the end-of-text token when no tokenizer_config.json says which it is, most specific first.
+COMMON_EOS = ("<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
+PAD_ID = 0
 
 
 class Tokenizer(Protocol):
-    """What the project asks of a tokenizer."""
+    """What the rest of the project asks of a tokenizer; ids fit `vocab_size`, padding is 0."""
 
     vocab_size: int
     pad_id: int
     eos_id: int
-    bos_id: int | None
-    digest: str  # sha256 of the file it was read from
+    bos_id: int | None  # only if the tokenizer itself puts one before every text
+    digest: str  # sha256 of the file
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, without any special token."""
+        """The ids of a text, without special tokens."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids; special tokens and padding are left out."""
+        """The text of ids up to the first end-of-text token."""
 
     def token_ends(self, text: str) -> list[int]:
-        """For each token of `text`, the character offset in `text` where it ends."""
+        """The character offset in `text` at which each token of `encode(text)` ends."""
 
-    def save(self, directory: Path) -> None:
-        """Copies its file into a folder, from which `load_tokenizer` reads it."""
+    def save(self, directory: str | Path) -> None:
+        """Copies the file into a folder that `load_tokenizer` reads."""
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Reads a tokenizer: a SentencePiece `*.model`, a folder with spiece.model or tokenizer.json, or "byt5".
+    """Loads a tokenizer from a `*.model` or `tokenizer.json` file, a folder with one of them, or "byt5".
+
+    >>> load_tokenizer("byt5").encode("é")
+    [198, 172]
 
     Raises:
-        InputError: nothing of the kind is there.
+        InputError: there is no such file, or it is not a tokenizer.
+    """
+    if str(path) == BYTES:
+        return ByteTokenizer()
+    file = tokenizer_file(path)
+    if file.name == BYTES_FILE:
+        return ByteTokenizer()
+    return HuggingFaceTokenizer(file) if file.suffix == ".json" else SentencePieceTokenizer(file)
+
+
+def tokenizer_file(path: str | Path) -> Path:
+    """The file that defines a tokenizer, given itself or its folder.
+
+    Raises:
+        InputError: nothing of that kind is there.
     """
     path = Path(path)
-    if path.name == BYT5 or (path / BYT5).is_file():
-        return ByteTokenizer()
-    for name in (SENTENCEPIECE_FILE, HF_FILE):
-        if (path / name).is_file():
-            return load_tokenizer(path / name)
-    if path.is_dir():
-        raise InputError(f"no tokenizer here, expected {SENTENCEPIECE_FILE} or {HF_FILE}", path=path)
-    return HuggingFaceTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path)
+    names = (*SENTENCEPIECE_FILES, HUGGINGFACE_FILE, BYTES_FILE)
+    candidates = [path / name for name in names] if path.is_dir() else [path]
+    for file in candidates:
+        if file.is_file() and file.suffix in (".model", ".json"):
+            return file
+    raise InputError(
+        "no tokenizer here", path=path, hint=f"expected a folder with {', '.join(names)}, one of these files, or byt5"
+    )
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model laid out as T5's: pad 0, eos 1, unk 2."""
+    """A SentencePiece model, as T5, mT5 and umT5 use it."""
 
     bos_id: int | None = None
+    pad_id = PAD_ID
 
-    def __init__(self, path: Path):
-        open_input(path).close()
+    def __init__(self, file: Path):
         sentencepiece = require("sentencepiece", "train")
         try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except RuntimeError as error:
-            raise InputError("not a SentencePiece model", path=path, hint="expected a *.model file") from error
-        self._path = path
-        self.vocab_size: int = self._processor.vocab_size()
-        self.pad_id: int = self._processor.pad_id()
-        self.eos_id: int = self._processor.eos_id()
-        self.digest = sha256_file(path)
+            self._model = sentencepiece.SentencePieceProcessor(model_file=str(file))
+        except (RuntimeError, OSError) as error:
+            raise InputError("not a SentencePiece model", path=file, hint="expected T5's spiece.model") from error
+        self._file = file
+        self.vocab_size: int = self._model.vocab_size()
+        self.eos_id: int = self._model.eos_id()
+        self.digest = sha256_file(file)
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._processor.encode(text)
-        return ids
+        return self._model.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        # Ids past the model are T5's sentinels and the padding of the embedding table.
-        text: str = self._processor.decode([int(i) for i in ids if self.eos_id < i < self.vocab_size])
-        return text
+        # A model's embedding is padded beyond the vocabulary (T5: 32,128 rows for 32,000 pieces).
+        return self._model.decode([i for i in until(ids, self.eos_id) if i < self.vocab_size])
 
     def token_ends(self, text: str) -> list[int]:
-        return [end for _, end in self._processor.encode_as_offset_mapping(text)["offsets"]]
+        pieces = self._model.encode(text, return_type="proto").pieces
+        return byte_to_character_offsets(text, [piece.end for piece in pieces])
 
-    def save(self, directory: Path) -> None:
-        _copy(self._path, directory / SENTENCEPIECE_FILE)
+    def save(self, directory: str | Path) -> None:
+        shutil.copyfile(self._file, Path(directory) / SENTENCEPIECE_FILES[0])
 
 
 class HuggingFaceTokenizer:
-    """A `tokenizer.json`, with the names of its special tokens from the tokenizer_config.json beside it."""
+    """A `tokenizer.json`, as SmolLM2, Llama 3 and Qwen2 use it; `tokenizer_config.json` beside it names its roles."""
 
-    pad_id = 0
+    pad_id = PAD_ID
 
-    def __init__(self, path: Path):
-        open_input(path).close()
+    def __init__(self, file: Path):
         tokenizers = require("tokenizers", "train")
-        self._path = path
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the Rust library raises a bare Exception
+            raise InputError(f"not a tokenizer.json: {error}", path=file) from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
+        self._file = file
         self.vocab_size: int = self._tokenizer.get_vocab_size()
-        config = read_json(path.with_name(HF_CONFIG))
-        eos_id = self._special(config.get("eos_token"))
-        if eos_id is None:
-            raise InputError("eos_token is not set to a known token", path=path.with_name(HF_CONFIG))
-        self.eos_id: int = eos_id
-        self.bos_id: int | None = self._special(config.get("bos_token")) if config.get("add_bos_token") else None
-        self.digest = sha256_file(path)
+        self.eos_id = self._eos_id()
+        first = self._tokenizer.encode("").ids
+        self.bos_id: int | None = first[0] if first and first[0] != self.eos_id else None
+        self.digest = sha256_file(file)
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode([int(i) for i in ids if i != self.pad_id])
-        return text
+        return self._tokenizer.decode(until(ids, self.eos_id))
 
     def token_ends(self, text: str) -> list[int]:
         return [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
 
-    def save(self, directory: Path) -> None:
-        _copy(self._path, directory / HF_FILE)
-        _copy(self._path.with_name(HF_CONFIG), directory / HF_CONFIG)
+    def save(self, directory: str | Path) -> None:
+        for file in (self._file, self._file.with_name(HUGGINGFACE_ROLES)):
+            if file.is_file():
+                name = HUGGINGFACE_FILE if file == self._file else file.name
+                shutil.copyfile(file, Path(directory) / name)
 
-    def _special(self, token: Any) -> int | None:
-        content = token["content"] if isinstance(token, dict) else token
-        identifier: int | None = None if content is None else self._tokenizer.token_to_id(content)
-        return identifier
+    def _eos_id(self) -> int:
+        roles = self._file.with_name(HUGGINGFACE_ROLES)
+        named = [_token_name(read_json(roles).get("eos_token"))] if roles.is_file() else []
+        for name in filter(None, [*named, *COMMON_EOS]):
+            if (token_id := self._tokenizer.token_to_id(name)) is not None:
+                return token_id
+        raise InputError("the end-of-text token is unknown", path=self._file, hint=f"put eos_token into {roles}")
 
 
 class ByteTokenizer:
-    """ByT5: a token per UTF-8 byte."""
+    """UTF-8 bytes, as ByT5: id = byte + 3 behind pad 0, end 1, unknown 2; 125 sentinels fill up to 384."""
 
-    vocab_size = BYT5_SIZE
-    pad_id = 0
+    vocab_size = 384
+    pad_id = PAD_ID
     eos_id = 1
     bos_id: int | None = None
-    digest = hashlib.sha256(BYT5.encode()).hexdigest()
+    digest = hashlib.sha256(BYTES.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        return [byte + BYT5_OFFSET for byte in text.encode()]
+        return [byte + 3 for byte in text.encode()]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return bytes(int(i) - BYT5_OFFSET for i in ids if BYT5_OFFSET <= i < BYT5_OFFSET + 256).decode(errors="ignore")
+        return bytes(i - 3 for i in until(ids, self.eos_id) if 3 <= i < 259).decode(errors="replace")
 
     def token_ends(self, text: str) -> list[int]:
-        return [end for end, character in enumerate(text, start=1) for _ in character.encode()]
+        return byte_to_character_offsets(text, range(1, len(text.encode()) + 1))
 
-    def save(self, directory: Path) -> None:
-        (directory / BYT5).write_text(json.dumps({"vocab_size": BYT5_SIZE}) + "\n")
+    def save(self, directory: str | Path) -> None:
+        write_json(Path(directory) / BYTES_FILE, {"tokenizer": BYTES})
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.absolute() != target.absolute():
-        shutil.copyfile(source, target)
+def byte_to_character_offsets(text: str, offsets: Sequence[int]) -> list[int]:
+    """Character offsets of UTF-8 byte offsets; one inside a character becomes its start.
+
+    >>> byte_to_character_offsets("é!", [1, 2, 3])
+    [0, 1, 2]
+    """
+    characters = [-1]
+    for number, character in enumerate(text):
+        characters += [number] * len(character.encode())
+    characters.append(len(text))
+    return [characters[offset + 1] if offset else 0 for offset in offsets]
+
+
+def until(ids: Sequence[int], end: int) -> list[int]:
+    """The ids before the first `end`."""
+    ids = [int(i) for i in ids]
+    return ids[: ids.index(end)] if end in ids else ids
+
+
+def _token_name(role: Any) -> str | None:
+    """A role of tokenizer_config.json is a string, or an object with it as `content`."""
+    return role["content"] if isinstance(role, dict) else role
