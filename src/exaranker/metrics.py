@@ -1,8 +1,6 @@
 """What a run reports: a JSONL and TensorBoard in MODEL_DIR, and a line of progress with rate and time left."""
 
 import json
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -42,23 +40,17 @@ class MetricsLog:
             self._writer.close()
 
 
-class Progress:
-    """Prints `step 120/1000  loss 1.234  …  3.1 steps/s  ETA 4m44s`, measured since the run began or resumed."""
+def progress_line(step: int, last: int, figures: Mapping[str, float]) -> str:
+    """One line for people.
 
-    def __init__(self, first_step: int, last_step: int, *, active: bool = True):
-        self._first, self._last, self._active = first_step, last_step, active
-        self._start = time.monotonic()
-
-    def show(self, step: int, values: Mapping[str, float]) -> None:
-        if not self._active:
-            return
-        rate = (step - self._first) / max(time.monotonic() - self._start, 1e-9)
-        figures = "  ".join(f"{name} {values[name]:.4g}" for name in _SHOWN if name in values)
-        eta = duration((self._last - step) / rate) if rate else "?"
-        print(f"step {step}/{self._last}  {figures}  {rate:.3g} steps/s  ETA {eta}", file=sys.stderr, flush=True)
+    >>> progress_line(50, 200, {"loss": 1.5, "label_accuracy": 0.75, "steps_per_second": 2.0})
+    'step 50/200  loss 1.5  label_accuracy 0.75  steps_per_second 2  ETA 1m15s'
+    """
+    shown = "  ".join(f"{name} {figures[name]:.4g}" for name in _SHOWN if name in figures)
+    return f"step {step}/{last}  {shown}  ETA {duration((last - step) / figures['steps_per_second'])}"
 
 
-_SHOWN = ("loss", "label_loss", "label_accuracy", "gradient_norm", "tokens_per_second", "mfu")
+_SHOWN = ("loss", "label_loss", "label_accuracy", "gradient_norm", "tokens_per_second", "mfu", "steps_per_second")
 
 
 def duration(seconds: float) -> str:

@@ -74,6 +74,10 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name.upper()} is {getattr(self, name)}, expected at least 1")
 
+    def last_step(self, first: int) -> int:
+        """The step to stop after, for weights that come with `first` steps of training."""
+        return self.train_steps if self.train_steps_relative is None else first + self.train_steps_relative
+
     @property
     def seed(self) -> int:
         return self.random_seed or 0

@@ -33,7 +33,7 @@ def make_train_step(
     seed: int = 0,
     prng: str = "threefry2x32",
 ) -> TrainStep:
-    """Builds (state, batch) -> (next state, sums). Dropout depends on (seed, step) only, so a resumed run repeats it."""
+    """Builds (state, batch) -> (next state, sums). Dropout depends on (seed, step) only: a resumed run repeats it."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         key = jax.random.fold_in(jax.random.key(seed, impl=prng), state.step)

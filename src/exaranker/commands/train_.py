@@ -1,0 +1,42 @@
+"""`exaranker train`: fine-tune a reranker, configured by gin."""
+
+import argparse
+
+from exaranker.gin_flags import add_gin_arguments, parse_gin
+
+SUMMARY = "Fine-tunes a reranker on a SeqIO task or mixture; run again, it continues from the newest checkpoint."
+EXAMPLE = """exaranker train --gin_file t5x_configs/sample_label.gin --gin.MODEL_DIR="'out/model'" \\
+    --gin.DATASET_DIR="'out/explanations'" --dry_run"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_gin_arguments(parser, required=True)
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print the resolved config, sizes and the memory estimate, and exit"
+    )
+    add_process_arguments(parser)
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """T5X's flags for a job of several processes; not needed on TPU pods, where jax finds them out."""
+    group = parser.add_argument_group("several processes")
+    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 listens")
+    group.add_argument("--process_count", type=int, metavar="N")
+    group.add_argument("--process_index", type=int, metavar="I")
+
+
+def run(args: argparse.Namespace) -> None:
+    parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
+    from exaranker.partitioning import connect
+
+    connect(args.coordinator_address, args.process_count, args.process_index)
+    from exaranker.configured import configured
+    from exaranker.train import TrainConfig, train
+
+    config, gin_text = configured(TrainConfig)
+    if args.dry_run:
+        from exaranker.dry_run import describe
+
+        print(f"{gin_text}\n{describe(config)}")
+        return
+    train(config, gin_text)

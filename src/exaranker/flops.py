@@ -1,0 +1,83 @@
+"""What a training step costs in floating-point operations, and what the hardware could do in the same time."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from exaranker.models import ModelConfig
+from exaranker.models.t5 import T5Config
+
+# Dense bf16 FLOP/s per device, from the makers' data sheets; keys are jax's device kinds.
+PEAK_BF16 = {
+    "TPU v3": 123e12 / 2,  # a v3 chip shows as two devices
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+def train_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
+    """Model FLOPs of one step, without rematerialisation: forward once, backward twice (arXiv 2204.02311, app. B).
+
+    Every weight costs 2 FLOPs per position it is applied to; attention costs 4 * queries * keys * heads * head_dim.
+    """
+    return 3.0 * forward_flops(config, params, batch)
+
+
+def forward_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
+    rows, target = batch["decoder_input_tokens"].shape
+    source = batch["encoder_input_tokens"].shape[1] if "encoder_input_tokens" in batch else 0
+    total = 0.0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        total += 2.0 * leaf.size * rows * _positions(name, source, target, config.logits_via_embedding)
+    return total + rows * _attention(config, source, target)
+
+
+def peak_flops(device: Any, dtype: str) -> float:
+    """The device's dense FLOP/s in `dtype`: from the data sheet, else measured with one large matrix product."""
+    peak = PEAK_BF16.get(device.device_kind)
+    if peak is None:
+        return _measured_peak(device, dtype)
+    return peak if dtype == "bfloat16" else peak / 2
+
+
+def _positions(name: str, source: int, target: int, tied: bool) -> int:
+    """How many positions of a row a parameter is multiplied with."""
+    if name.endswith(("kernel", "bias")):
+        memory = "encoder_decoder_attention/key" in name or "encoder_decoder_attention/value" in name
+        return source if name.startswith("encoder/") or memory else target
+    return target if tied and name == "token_embedder/embedding" else 0
+
+
+def _attention(config: ModelConfig, source: int, target: int) -> float:
+    width = 4.0 * config.num_heads * config.head_dim
+    if isinstance(config, T5Config):
+        decoder = config.num_decoder_layers * (target * target + target * source)
+        return width * (config.num_encoder_layers * source * source + decoder)
+    return width * config.num_layers * target * target
+
+
+def _measured_peak(device: Any, dtype: str, size: int = 1024, repeats: int = 8) -> float:
+    """The best of a few products: other work on the machine only makes them slower."""
+    a = jax.device_put(jnp.ones((size, size), dtype), device)
+    multiply = jax.jit(lambda a: jax.lax.dot(a, a, preferred_element_type=jnp.float32))
+    multiply(a).block_until_ready()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        multiply(a).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    # Virtual devices share one machine's cores.
+    return 2.0 * size**3 / best / (jax.local_device_count() if device.platform == "cpu" else 1)

@@ -1,0 +1,188 @@
+"""Training: `train(config)` starts, or resumes, a run in MODEL_DIR and returns its final state."""
+
+import dataclasses
+import itertools
+import sys
+import time
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from exaranker.checkpoints import ModelCard, TrainCheckpoints, load_for_inference, save_tokenizer
+from exaranker.errors import InputError
+from exaranker.flops import peak_flops, train_flops
+from exaranker.metrics import MetricsLog, progress_line
+from exaranker.partitioning import global_batch
+from exaranker.stopping import StopSignal
+from exaranker.templates import label_ids
+from exaranker.tokenization import Tokenizer
+from exaranker.train_config import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
+from exaranker.train_data import open_batches, open_tokenizer
+from exaranker.train_setup import Setup, abstract_batch, assemble, layout, random_state, state_from
+from exaranker.train_step import TrainState, means
+from exaranker.train_window import DivergedError, Window
+
+__all__ = ["CheckpointConfig", "DataConfig", "EvalConfig", "TrainConfig", "train"]
+
+
+def train(config: TrainConfig, gin_text: str = "") -> TrainState:
+    """Trains until `train_steps`, or until SIGTERM; either way the last state is saved.
+
+    A run that finds checkpoints in its MODEL_DIR continues from the newest.
+
+    Raises:
+        InputError: the configuration, the data and MODEL_DIR do not fit together.
+        DivergedError: the loss became NaN or infinite.
+    """
+    setup = assemble(config)
+    tokenizer = open_tokenizer(config.data)
+    card = _card(config, tokenizer, gin_text)
+    save_tokenizer(config.directory, tokenizer)
+    with layout(setup.mesh), StopSignal() as stop:
+        run = Run(setup, card)
+        with MetricsLog(config.directory, run.step, active=jax.process_index() == 0) as log:
+            run.loop(stop, log)
+    return run.state
+
+
+class Run:
+    """One process's part of a training run: its state, its data and its checkpoints."""
+
+    def __init__(self, setup: Setup, card: ModelCard):
+        self.setup, self.config, self.card = setup, setup.config, card
+        saving = dataclasses.asdict(self.config.checkpoint)
+        del saving["period"]
+        self.checkpoints = TrainCheckpoints(self.config.directory, **saving)
+        self.state, data = self._starting_point()
+        self.first, self.step = data["first"], int(self.state.step)
+        self.last = self.config.last_step(self.first)
+        self.batches = open_batches(self.config, "train", data["rows"])
+        self.window = Window()
+        self._compiled: dict[Any, Any] = {}
+
+    def loop(self, stop: StopSignal, log: MetricsLog) -> None:
+        """Steps, and after each whatever is due."""
+        try:
+            stopping = False
+            while self.step < self.last and not stopping:
+                self._advance()
+                if self._due(self.config.log_period):
+                    self._write_figures(log)
+                evaluation = self._evaluate(log) if self._due(self.config.eval.period) else None
+                stopping = stop.requested(self.step)
+                if stopping or self._due(self.config.checkpoint.period):
+                    self._save(evaluation)
+            if stopping:
+                _say(f"asked to stop: saved step {self.step}; run the same command to continue")
+        except DivergedError as error:
+            raise DivergedError(f"{error}; last good checkpoint: {self._last_good()}") from error
+        finally:
+            self.checkpoints.close()
+
+    def _starting_point(self) -> tuple[TrainState, dict[str, Any]]:
+        """The state, and {"first": the step training began at, "rows": the data iterator's state}."""
+        config, abstract = self.config, self.setup.abstract
+        restored = self.checkpoints.restore_newest(abstract.params, abstract.optimizer)
+        if restored is not None:
+            _say(f"resuming from step {restored.card.step} in {config.directory}")
+            step = jax.device_put(np.int32(restored.card.step), abstract.step.sharding)
+            return TrainState(step, restored.params, restored.optimizer), restored.data
+        state = self._initial_state()
+        first = int(state.step)
+        if config.last_step(first) <= first:
+            raise InputError(
+                f"TRAIN_STEPS {config.train_steps} is not more than the initial checkpoint's step {first}",
+                hint="TRAIN_STEPS counts its steps too; or set TRAIN_STEPS_RELATIVE",
+            )
+        return state, {"first": first, "rows": None}
+
+    def _initial_state(self) -> TrainState:
+        path = self.config.initial_checkpoint_path
+        if path is None:
+            return random_state(self.setup)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.setup.abstract.params)
+        loaded = load_for_inference(path, shardings=shardings)
+        if loaded.card.tokenizer_digest != self.card.tokenizer_digest:
+            raise InputError("its tokenizer is not the one at VOCABULARY_PATH", path=path)
+        return state_from(self.setup, loaded.params, loaded.card.step)
+
+    def _advance(self) -> None:
+        """Runs one step; its loss is looked at while the next one runs."""
+        began = time.perf_counter()
+        batch = next(self.batches)
+        waited = time.perf_counter() - began
+        arrays = global_batch(self.setup.mesh, batch.arrays)
+        step = self._compiled_step(arrays)
+        self.state, sums = step(self.state, arrays)
+        self.step += 1
+        self.window.add(self.step, sums, batch.arrays, batch.ids, waited)
+
+    def _compiled_step(self, arrays: Any) -> Any:
+        """The step for these shapes; compiling is kept out of the rates."""
+        key = tuple(sorted((name, rows.shape) for name, rows in arrays.items()))
+        if key not in self._compiled:
+            began = time.perf_counter()
+            self._compiled[key] = self.setup.step.lower(self.state, arrays).compile()
+            self.window.exclude(time.perf_counter() - began)
+            _say(f"compiled the step in {time.perf_counter() - began:.1f} s")
+        return self._compiled[key]
+
+    def _due(self, period: int) -> bool:
+        return period > 0 and (self.step % period == 0 or self.step == self.last)
+
+    def _write_figures(self, log: MetricsLog) -> None:
+        figures = self.window.figures(self._flops, self._peak)
+        self.window = Window()
+        log.write(self.step, "train", figures)
+        _say(progress_line(self.step, self.last, figures))
+
+    def _evaluate(self, log: MetricsLog) -> dict[str, float]:
+        """Loss and label accuracy on the first batches of the validation split."""
+        began = time.perf_counter()
+        batches = itertools.islice(open_batches(self.config, "validation", None), self.config.eval.steps)
+        total: dict[str, float] = {}
+        for batch in batches:
+            sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, batch.arrays))
+            total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
+        figures = means(total)
+        log.write(self.step, "validation", figures)
+        self.window.exclude(time.perf_counter() - began)
+        return figures
+
+    def _save(self, evaluation: dict[str, float] | None) -> None:
+        began = time.perf_counter()
+        self.window.settle()  # never saves a state whose loss has not been looked at
+        card = dataclasses.replace(self.card, step=self.step)
+        data = {"first": self.first, "rows": self.batches.state()}
+        self.checkpoints.save(card, self.state.params, self.state.optimizer, data, evaluation)
+        self.window.exclude(time.perf_counter() - began)
+
+    @cached_property
+    def _flops(self) -> float:
+        return train_flops(self.config.model, self.state.params, abstract_batch(self.config, self.setup.mesh))
+
+    @cached_property
+    def _peak(self) -> float:
+        return peak_flops(jax.local_devices()[0], self.config.model.dtype) * jax.device_count()
+
+    def _last_good(self) -> str:
+        self.checkpoints.wait()
+        steps = self.checkpoints.steps()
+        return str(self.config.directory / f"checkpoint_{steps[-1]}") if steps else "none"
+
+
+def _card(config: TrainConfig, tokenizer: Tokenizer, gin_text: str) -> ModelCard:
+    if tokenizer.vocab_size > config.model.vocab_size:
+        raise InputError(
+            f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.model.vocab_size} embeddings",
+            hint="set the model's vocab_size to at least the tokenizer's",
+        )
+    ids = label_ids(tokenizer, config.prompt)
+    return ModelCard(config.network, config.prompt, tokenizer.digest, ids, gin_text)
+
+
+def _say(message: str) -> None:
+    if jax.process_index() == 0:
+        print(message, file=sys.stderr, flush=True)
