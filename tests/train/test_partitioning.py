@@ -1,0 +1,72 @@
+"""Layouts: which mesh is chosen, and that every mesh trains to the same losses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exaranker.errors import InputError
+from exaranker.partitioning import MeshConfig, check_batch, make_mesh, mesh_shape
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("config", "num_devices", "state_gib", "expected"),
+    [
+        (MeshConfig(), 1, 100, (1, 1, 1)),
+        (MeshConfig(), 8, 4, (8, 1, 1)),
+        (MeshConfig(), 8, 30, (2, 4, 1)),
+        (MeshConfig(), 8, 1000, (1, 8, 1)),
+        (MeshConfig(tensor=2), 8, 30, (2, 2, 2)),
+        (MeshConfig(data=2), 8, 1, (2, 4, 1)),
+        (MeshConfig(fsdp=4, tensor=2), 8, 1, (1, 4, 2)),
+    ],
+)
+def test_as_little_fsdp_as_the_state_needs(config, num_devices, state_gib, expected):
+    assert mesh_shape(config, num_devices, state_gib * GIB, 16 * GIB) == expected
+
+
+def test_a_mesh_that_does_not_fit_says_so():
+    with pytest.raises(InputError, match=r"data 1 x fsdp 3 x tensor 2 needs 6 devices, 8 are present"):
+        mesh_shape(MeshConfig(fsdp=3, tensor=2), 8, 0, GIB)
+
+
+def test_a_batch_that_does_not_split_names_the_next_that_does():
+    with pytest.raises(InputError, match=r"BATCH_SIZE 5 is not a multiple of 1 batch shards x 2 .*: 6"):
+        check_batch(make_mesh(MeshConfig()), 5, num_microbatches=2)
+
+
+@pytest.fixture(scope="module")
+def on_virtual_devices(tmp_path_factory) -> dict:
+    script = Path(__file__).with_name("mesh_losses.py")
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("moved"))]
+    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data8", "fsdp4_tensor2", "tensor8"])
+def test_every_mesh_trains_to_the_losses_of_one_device(on_virtual_devices, mesh):
+    losses = on_virtual_devices["losses"]
+    assert len(losses[mesh]) == 20
+    np.testing.assert_allclose(losses[mesh], losses["one"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_one_mesh_continues_on_another(on_virtual_devices):
+    losses = on_virtual_devices["losses"]
+    np.testing.assert_allclose(losses["moved"], losses["one"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_parameters_and_optimizer_state_are_split(on_virtual_devices):
+    shares = on_virtual_devices["shares"]
+    assert shares["one"] == shares["data8"] == 1.0
+    assert shares["fsdp4_tensor2"] < 0.2
+    assert shares["tensor8"] < 0.2
