@@ -1,6 +1,7 @@
 """T5X's gin flags: --gin_file, --gin.NAME=VALUE, --gin_search_paths."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 
 from exaranker.errors import InputError, require
@@ -33,11 +34,14 @@ def parse_gin(gin_files: Sequence[str], bindings: Sequence[str], search_paths: s
     gin.clear_config()
     for folder in reversed(_search_path(search_paths)):
         gin.add_config_file_search_path(folder)
+    logging.disable(logging.ERROR)  # gin logs an error for each folder it looks in before the right one
     try:
         gin.parse_config_files_and_bindings(list(gin_files), list(bindings))
     except (OSError, ValueError, SyntaxError, AttributeError, ImportError) as error:
         files = ", ".join(gin_files) or "command line"
         raise InputError(" ".join(str(error).split()), path=files, hint=f"looked in: {search_paths}") from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _search_path(search_paths: str) -> list[str]:
