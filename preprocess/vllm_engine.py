@@ -1,0 +1,132 @@
+"""vLLM in this process: a whole shard is one `generate` call on a prefix cache that is emptied and warmed alike.
+
+Greedy text depends on how requests share batches and on what the prefix cache holds, so neither may depend on
+which shards came before.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from exaranker.errors import InputError, require
+from exaranker.preprocess.engines import Completion, EngineInfo, Sampling
+from exaranker.preprocess.prompting import Prompt
+
+
+@dataclass(frozen=True)
+class VLLMConfig:
+    """vLLM's own options, bound in gin as `vllm.NAME`; None leaves the choice to vLLM."""
+
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    dtype: str = "auto"
+    quantization: str | None = None
+    gpu_memory_utilization: float = 0.9
+    max_num_seqs: int | None = None
+    enforce_eager: bool | None = None  # None: True on a CPU, where compiling costs minutes; False on a GPU
+    enable_prefix_caching: bool = True
+    batch_invariant: bool = False  # vLLM's batch-invariant kernels: newer GPUs only
+    cpu_kv_cache_gb: int = 2
+
+
+class VLLMEngine:
+    """Satisfies `Engine`."""
+
+    def __init__(self, model: str, config: VLLMConfig, *, context_tokens: int, seed: int = 0):
+        set_environment(config)
+        self._vllm = require("vllm", "explain")
+        from vllm.platforms import current_platform
+
+        on_cpu = current_platform.is_cpu()
+        self._config = config
+        self._device = "cpu" if on_cpu else current_platform.get_device_name()
+        options = engine_arguments(config, on_cpu)
+        try:
+            self._llm = self._vllm.LLM(model, max_model_len=context_tokens, seed=seed, **options)
+        except (ValueError, OSError) as error:
+            hint = "vllm.* and explainer.context_tokens can be set with --gin.NAME=VALUE"
+            raise InputError(f"vLLM cannot load {model}: {_first_line(error)}", hint=hint) from error
+
+    @property
+    def info(self) -> EngineInfo:
+        held = "batch-invariant kernels" if self._config.batch_invariant else "one call per shard, prefix cache reset"
+        return EngineInfo("vllm", f"vllm {self._vllm.__version__}, {self._device}", held)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: Prompt) -> list[list[Completion]]:
+        """Satisfies `Engine.generate`."""
+        self._llm.reset_prefix_cache()
+        self._run([prefix], Sampling(max_tokens=1))
+        return self._run(prompts, sampling)
+
+    def close(self) -> None:
+        """Lets go of the model's memory."""
+        del self._llm
+
+    def _run(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        inputs = [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts]
+        outputs = self._llm.generate(inputs, sampling_params(self._vllm, sampling), use_tqdm=False)
+        return [[completion(sample, sampling) for sample in output.outputs] for output in outputs]
+
+
+def set_environment(config: VLLMConfig) -> None:
+    """vLLM's settings that only exist as environment variables; those already set are left alone."""
+    cores = sorted(os.sched_getaffinity(0))
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in-process: starts in seconds, and errors arrive as exceptions
+        "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gb),
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),  # "auto" leaves one core idle
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+    if config.batch_invariant:
+        settings["VLLM_BATCH_INVARIANT"] = "1"
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+def engine_arguments(config: VLLMConfig, on_cpu: bool) -> dict[str, Any]:
+    """The keyword arguments of `vllm.LLM` and of its other front ends."""
+    given = {
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "pipeline_parallel_size": config.pipeline_parallel_size,
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "max_num_seqs": config.max_num_seqs,
+        "enforce_eager": on_cpu if config.enforce_eager is None else config.enforce_eager,
+        "enable_prefix_caching": config.enable_prefix_caching,
+    }
+    if not on_cpu:
+        given["gpu_memory_utilization"] = config.gpu_memory_utilization
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def sampling_params(vllm: Any, sampling: Sampling) -> Any:
+    """Ours -> vLLM's. `logprobs=0` asks for the drawn token's own log-probability only."""
+    return vllm.SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        n=sampling.samples,
+        seed=sampling.seed if sampling.temperature > 0 else None,
+        stop=list(sampling.stop) or None,
+        logprobs=None if sampling.label_tokens else 0,
+        logprob_token_ids=list(sampling.label_tokens) or None,
+        detokenize=not sampling.label_tokens,
+    )
+
+
+def completion(sample: Any, sampling: Sampling) -> Completion:
+    """vLLM's `CompletionOutput` -> ours."""
+    count = len(sample.token_ids)
+    mean = (sample.cumulative_logprob or 0.0) / count if count else 0.0
+    labels: tuple[float, ...] = ()
+    if sampling.label_tokens:
+        first = sample.logprobs[0]
+        labels = tuple(first[token].logprob for token in sampling.label_tokens)
+    return Completion(sample.text, sample.finish_reason, count, mean, labels)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
