@@ -1,0 +1,60 @@
+"""exaranker rerank."""
+
+import argparse
+from pathlib import Path
+
+from exaranker.errors import InputError, require
+
+SUMMARY = """Reranks a TREC run with a checkpoint; scores are log-odds of relevance.
+A killed run continues when the same command is given again, and ends with the same bytes."""
+EXAMPLE = (
+    "exaranker rerank --checkpoint out/model --queries queries.tsv --passages passages.tsv "
+    "--run bm25.trec --output reranked.trec --depth 100 --explain_top_k 3"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N"
+    )
+    parser.add_argument("--queries", required=True, type=Path, metavar="FILE", help="TSV (id, text) or JSONL")
+    parser.add_argument(
+        "--passages", required=True, type=Path, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped"
+    )
+    parser.add_argument("--run", required=True, type=Path, metavar="RUN", help="TREC run to rerank")
+    parser.add_argument("--output", required=True, type=Path, metavar="RUN", help="TREC run to write")
+    parser.add_argument(
+        "--depth", type=int, metavar="N", help="rerank each query's best N; the others are left out (default: all)"
+    )
+    parser.add_argument(
+        "--explain_top_k",
+        type=int,
+        default=0,
+        metavar="N",
+        help="explain each query's best N, in OUTPUT with the suffix .explanations.jsonl (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    for name, least in (("depth", 1), ("explain_top_k", 0), ("max_length", 1), ("token_budget", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name} {value}, expected at least {least}")
+    for module in ("jax", "flax", "orbax.checkpoint"):
+        require(module, "train")
+    from exaranker.rerank import RerankJob, rerank
+
+    job = RerankJob(**{field: getattr(args, field) for field in RerankJob.__dataclass_fields__})
+    rerank(job)
+    print(job.output)
+    if job.explain_top_k:
+        print(job.explanations)
