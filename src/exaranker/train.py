@@ -17,9 +17,9 @@ from exaranker.metrics import MetricsLog, progress_line
 from exaranker.partitioning import global_batch
 from exaranker.stopping import StopSignal
 from exaranker.templates import label_ids
-from exaranker.tokenization import Tokenizer
+from exaranker.tokenization import Tokenizer, load_tokenizer
 from exaranker.train_config import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
-from exaranker.train_data import open_batches, open_tokenizer
+from exaranker.train_data import open_batches, register_task
 from exaranker.train_setup import Setup, abstract_batch, assemble, layout, random_state, state_from
 from exaranker.train_step import TrainState, means
 from exaranker.train_window import DivergedError, Window
@@ -37,7 +37,8 @@ def train(config: TrainConfig, gin_text: str = "") -> TrainState:
         DivergedError: the loss became NaN or infinite.
     """
     setup = assemble(config)
-    tokenizer = open_tokenizer(config.data)
+    register_task(config)
+    tokenizer = load_tokenizer(config.data.vocabulary_path)
     card = _card(config, tokenizer, gin_text)
     save_tokenizer(config.directory, tokenizer)
     with layout(setup.mesh), StopSignal() as stop:
@@ -138,7 +139,7 @@ class Run:
         log.write(self.step, "train", figures)
         _say(progress_line(self.step, self.last, figures))
 
-    def _evaluate(self, log: MetricsLog) -> dict[str, float]:
+    def _evaluate(self, log: MetricsLog) -> dict[str, float] | None:
         """Loss and label accuracy on the first batches of the validation split."""
         began = time.perf_counter()
         batches = itertools.islice(open_batches(self.config, "validation", None), self.config.eval.steps)
@@ -146,6 +147,9 @@ class Run:
         for batch in batches:
             sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, batch.arrays))
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
+        if not total:
+            _say("the validation split is empty: nothing evaluated")
+            return None
         figures = means(total)
         log.write(self.step, "validation", figures)
         self.window.exclude(time.perf_counter() - began)

@@ -30,11 +30,12 @@ class DataConfig:
     mixture_or_task_name: str
     task_feature_lengths: Mapping[str, int]
     batch_size: int = 128  # rows over all processes and microbatches
+    vocabulary_path: str = ""
     dataset_dir: str | None = None  # of an explanation dataset, for the tasks that are named after it
-    vocabulary_path: str | None = None
     use_cached_tasks: bool = False
     pack: bool = True
     shuffle: bool = True
+    num_streams: int = 1  # parts of the data that processes share out; it decides the batches, their number does not
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Window:
     """Adds up steps on the host, one behind the device, so that reading a loss never makes the device wait."""
 
     _sums: dict[str, float] = field(default_factory=dict)
-    _pending: tuple[int, Any, Sequence[str]] | None = None
+    _pending: tuple[int, Any, Sequence[int]] | None = None
     _steps: int = 0
     _real_tokens: int = 0
     _positions: int = 0
@@ -30,7 +30,7 @@ class Window:
     _uncounted: float = 0.0  # seconds spent compiling, evaluating and saving
     _start: float = field(default_factory=time.perf_counter)
 
-    def add(self, step: int, sums: Any, batch: Mapping[str, np.ndarray], ids: Sequence[str], waited: float) -> None:
+    def add(self, step: int, sums: Any, batch: Mapping[str, np.ndarray], ids: Sequence[int], waited: float) -> None:
         """Notes a step that has been dispatched, and settles the one before it."""
         self.settle()
         self._pending = (step, sums, ids)
@@ -54,7 +54,7 @@ class Window:
         values = {name: float(value) for name, value in jax.device_get(sums).items()}
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
-                raise DivergedError(f"step {step}: {name} is {values[name]}; rows of the batch: {_shown(ids)}")
+                raise DivergedError(f"step {step}: {name} is {values[name]}; dataset rows in the batch: {_shown(ids)}")
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
@@ -76,6 +76,6 @@ class Window:
         }
 
 
-def _shown(ids: Sequence[str], most: int = 16) -> str:
+def _shown(ids: Sequence[int], most: int = 16) -> str:
     more = f" and {len(ids) - most} more" if len(ids) > most else ""
-    return ", ".join(ids[:most]) + more
+    return ", ".join(map(str, ids[:most])) + more

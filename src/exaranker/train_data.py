@@ -1,0 +1,86 @@
+"""A run's view of its data: registers the dataset its task is named after, and opens this process's streams."""
+
+from collections.abc import Mapping
+
+import jax
+
+from exaranker.batches import Batches, BatchSpec
+from exaranker.errors import InputError
+from exaranker.models.t5 import T5Config
+from exaranker.tasks import register_dataset
+from exaranker.tasks.styles import STYLES
+from exaranker.templates import DECODER_ONLY
+from exaranker.train_config import TrainConfig
+
+
+def register_task(config: TrainConfig) -> None:
+    """Registers all styles of DATASET_DIR; without one, the task must be registered already.
+
+    Raises:
+        InputError: the task's name is not that of a dataset's style, or the dataset is not complete.
+    """
+    data = config.data
+    if data.dataset_dir is not None:
+        name = dataset_name(data.mixture_or_task_name)
+        register_dataset(name, data.dataset_dir, data.vocabulary_path, config.template)
+
+
+def dataset_name(task: str) -> str:
+    """The dataset in a task's name.
+
+    >>> dataset_name("exaranker_sample_label_explanation")
+    'sample'
+    """
+    stem = task.removeprefix("exaranker_")
+    for style in sorted([*STYLES, "mixture"], key=len, reverse=True):
+        if stem != task and stem.endswith(f"_{style}"):
+            return stem.removesuffix(f"_{style}")
+    raise InputError(
+        f"MIXTURE_OR_TASK_NAME {task!r} does not name a dataset and a style",
+        hint=f"expected exaranker_DATASET_STYLE with one of: {', '.join([*STYLES, 'mixture'])}",
+    )
+
+
+def open_batches(config: TrainConfig, split: str, state: Mapping[str, int] | None) -> Batches:
+    """The batches of "train" (endless, shuffled) or "validation" (in order, once) that this process feeds.
+
+    Raises:
+        InputError: the template is not for this kind of model, or the streams do not divide among the processes.
+    """
+    data, template, training = config.data, config.prompt, split == "train"
+    if (template.family == DECODER_ONLY) == isinstance(config.model, T5Config):
+        raise InputError(
+            f"TEMPLATE {config.template!r} is for {template.family} models, MODEL is a {type(config.model).__name__}",
+            hint="set TEMPLATE to one of the model's kind",
+        )
+    spec = BatchSpec(
+        data.mixture_or_task_name,
+        split,
+        data.task_feature_lengths,
+        data.batch_size,
+        template.family,
+        pack=data.pack,
+        shuffle=training and data.shuffle,
+        # Processes must agree on the number of batches, which the end of a split would not.
+        repeat=training or jax.process_count() > 1,
+        seed=config.seed,
+        use_cached=data.use_cached_tasks,
+        num_streams=data.num_streams,
+        trim=jax.process_count() == 1,
+    )
+    return Batches(spec, own_streams(data.num_streams, jax.process_count(), jax.process_index()), state)
+
+
+def own_streams(num_streams: int, process_count: int, process_index: int) -> range:
+    """The streams that one process reads.
+
+    >>> own_streams(8, process_count=4, process_index=1)
+    range(2, 4)
+    """
+    if num_streams % process_count:
+        raise InputError(
+            f"DATA_STREAMS {num_streams} is not a multiple of the {process_count} processes",
+            hint="keep it the same for every number of processes that is to give the same batches",
+        )
+    each = num_streams // process_count
+    return range(process_index * each, (process_index + 1) * each)
