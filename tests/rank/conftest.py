@@ -1,6 +1,7 @@
 """One tiny checkpoint per family, saved as training saves it, and a collection of a few passages."""
 
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,8 +16,8 @@ from exaranker.resources import shipped
 from exaranker.templates import TEMPLATES, Template
 from exaranker.tokenization import load_tokenizer
 
-TINY = {"emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 48, "dtype": "float32"}
-FAMILIES = {
+TINY: dict[str, Any] = {"emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 48, "dtype": "float32"}
+FAMILIES: dict[str, tuple[models.ModelConfig, str]] = {
     "t5": (T5Config(vocab_size=4096, num_encoder_layers=2, num_decoder_layers=2, **TINY), "exaranker"),
     "decoder": (DecoderConfig(vocab_size=4096, num_kv_heads=1, num_layers=2, **TINY), "decoder"),
 }

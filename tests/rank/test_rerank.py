@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def words(folder: Path, checkpoint: Path, *flags: str) -> list[str]:
     return ["rerank", f"--checkpoint={checkpoint}", *files, *runs, "--max_length=128", *flags]
 
 
-def job(folder: Path, checkpoint: Path, **options: int) -> RerankJob:
+def job(folder: Path, checkpoint: Path, **options: Any) -> RerankJob:
     return RerankJob(
         checkpoint, folder / "queries.tsv", folder / "passages.tsv", folder / "run.trec", folder / "out.trec",
         max_length=128, **options,
