@@ -1,0 +1,21 @@
+"""`exaranker export`."""
+
+import argparse
+from pathlib import Path
+
+SUMMARY = "Writes one of our checkpoints for transformers (Auto classes load it) or for T5X (its restore accepts it)."
+EXAMPLE = "exaranker export --checkpoint models/exaranker --format hf --output exaranker-hf"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="MODEL_DIR, or MODEL_DIR/checkpoint_N"
+    )
+    parser.add_argument("--format", choices=("hf", "t5x"), required=True)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
+
+
+def run(args: argparse.Namespace) -> None:
+    from exaranker.convert.transfer import export_checkpoint
+
+    print(f"wrote {export_checkpoint(args.checkpoint, args.format, args.output)}")

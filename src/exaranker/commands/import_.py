@@ -1,0 +1,32 @@
+"""`exaranker import`."""
+
+import argparse
+from pathlib import Path
+
+SUMMARY = "Turns a Hugging Face directory or a T5X checkpoint into one of ours, ready to train or rerank with."
+EXAMPLE = "exaranker import --checkpoint flan-t5-base --format hf --output models/flan-t5-base"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="Hugging Face directory (config.json, safetensors, tokenizer), or T5X's checkpoint_N",
+    )
+    parser.add_argument("--format", choices=("hf", "t5x"), required=True)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="MODEL_DIR to write")
+    parser.add_argument(
+        "--tokenizer", metavar="FILE", help="spiece.model, tokenizer.json or byt5, if DIR does not hold it"
+    )
+    parser.add_argument(
+        "--template", metavar="NAME", help="the words around a pair (default: exaranker; decoder for decoder-only)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from exaranker.convert.transfer import import_checkpoint
+
+    path = import_checkpoint(args.checkpoint, args.format, args.output, args.tokenizer, args.template)
+    print(f"wrote {path}")
