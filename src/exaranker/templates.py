@@ -5,7 +5,7 @@ same ids. Only the passage is ever shortened: the question and the words after t
 """
 
 from dataclasses import dataclass
-from string import Formatter
+from string import Formatter, whitespace
 
 from exaranker.errors import InputError, nearest
 from exaranker.tokenization import Tokenizer
@@ -39,6 +39,7 @@ class Template:
     lead: str = ""
     label_explanation: str = "{label}. Explanation: {explanation}"
     explanation_label: str = "Explanation: {explanation} Relevant: {label}"
+    baseline: str = ""  # the template that asks for the label alone, if the words differ
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -51,6 +52,8 @@ class Template:
             found = [field for _, field in pieces(text) if field]
             if sorted(found) != sorted(needed):
                 raise InputError(f"template {self.name!r}: {text!r} must have each of {sorted(needed)} once")
+        if not (self.label_explanation.startswith("{label}") and self.explanation_label.endswith("{label}")):
+            raise InputError(f"template {self.name!r}: the label must be the first, or the last, word of a target")
 
     def fill(self, query: str, passage: str) -> str:
         """The whole input text."""
@@ -69,13 +72,14 @@ class Template:
         'true. Explanation: It names the bone.'
         """
         word = self.relevant if relevant else self.irrelevant
-        text = explanation.replace("\n", "").strip()
+        text = explanation.replace("\n", "").strip(whitespace)
         return self.lead + (form or self.label_explanation).format(label=word, explanation=text)
 
 
 EXARANKER = Template(
     name="exaranker",
     input='Is the question: "{query}" answered by the document: "{passage}"? Give an explanation.',
+    baseline="exaranker_label",
 )
 TEMPLATES = {
     template.name: template

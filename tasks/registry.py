@@ -1,0 +1,183 @@
+"""Registers a dataset's tasks, `exaranker_{dataset}_{style}`, and mixtures of them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import seqio
+
+from exaranker import schema
+from exaranker.errors import InputError, nearest
+from exaranker.tasks.metrics import explanation_metrics, label_metrics, postprocess
+from exaranker.tasks.preprocessors import pipeline
+from exaranker.tasks.sources import ExplanationSource
+from exaranker.tasks.styles import PERCENTS, STYLES, Style, style_named
+from exaranker.tasks.vocabularies import load_vocabulary
+from exaranker.templates import Template, template_named
+from exaranker.tokenization import Tokenizer, load_tokenizer
+
+DATASETS = "EXARANKER_DATASETS"  # name=directory[,name=directory]
+VOCABULARY = "EXARANKER_VOCABULARY"
+TEMPLATE = "EXARANKER_TEMPLATE"
+
+
+class Dataset(NamedTuple):
+    """A verified explanation dataset and the words it is to be trained with."""
+
+    name: str
+    directory: Path
+    manifest: Mapping[str, Any]
+    template: Template
+    tokenizer: Tokenizer
+    vocabulary: seqio.Vocabulary
+
+
+_datasets: dict[str, Dataset] = {}
+_templates: dict[str, Template] = {}  # by task
+
+
+def register_dataset(
+    name: str, directory: str | Path, vocabulary_path: str | Path, template: str = "exaranker"
+) -> list[str]:
+    """Registers a task per style, partial rates and a mixture; returns their names. A name is replaced when it returns.
+
+    >>> register_dataset("sample", "data/sample", "examples/sample/spiece.model")[:2]
+    ['exaranker_sample_label', 'exaranker_sample_label_explanation']
+
+    Raises:
+        InputError: the dataset is unfinished or is not what its manifest says, or no such vocabulary or template.
+    """
+    if not re.fullmatch(r"\w+", name):
+        raise InputError(f"dataset name {name!r}", hint="use letters, digits and underscores")
+    dataset = Dataset(
+        name,
+        Path(directory),
+        schema.verify(directory),
+        template_named(template),
+        load_tokenizer(vocabulary_path),
+        load_vocabulary(vocabulary_path),
+    )
+    _datasets[name] = dataset
+    names = [_add_task(dataset, style) for style in (*STYLES, *(f"label_explanation_p{rate}" for rate in PERCENTS))]
+    both = {task_name(name, "label"): 1.0, task_name(name, "label_explanation"): 1.0}
+    return [*names, register_mixture(task_name(name, "mixture"), both)]
+
+
+def register_mixture(name: str, rates: Mapping[str, float]) -> str:
+    """Mixes tasks, of any styles and datasets, by rate; a mixture of that name is replaced.
+
+    >>> register_mixture("two_to_one", {"exaranker_a_label_explanation": 2.0, "exaranker_b_label": 1.0})
+    'two_to_one'
+
+    Raises:
+        InputError: one of the tasks is unknown.
+    """
+    tasks = [(get_task_or_mixture(task).name, float(rate)) for task, rate in rates.items()]
+    seqio.MixtureRegistry.remove(name)
+    seqio.MixtureRegistry.add(name, tasks)
+    return name
+
+
+def register_from_environment(environment: Mapping[str, str]) -> list[str]:
+    """Registers what $EXARANKER_DATASETS names; with several datasets also `exaranker_all_{style}`, mixed by size.
+
+    Raises:
+        InputError: a variable is missing or malformed, or as `register_dataset`.
+    """
+    named = [item.partition("=") for item in environment.get(DATASETS, "").split(",") if item]
+    for name, _, directory in named:
+        if not (name and directory and environment.get(VOCABULARY)):
+            raise InputError(
+                f"{DATASETS}={environment[DATASETS]!r} with {VOCABULARY}={environment.get(VOCABULARY)!r}",
+                hint=f"expected {DATASETS}=name=directory,name=directory and {VOCABULARY}=file",
+            )
+    template = environment.get(TEMPLATE, "exaranker")
+    names = [
+        task
+        for name, _, directory in named
+        for task in register_dataset(name, directory, environment[VOCABULARY], template)
+    ]
+    return names + (_mix_all([name for name, _, _ in named]) if len(named) > 1 else [])
+
+
+def get_task_or_mixture(name: str) -> seqio.Task | seqio.Mixture:
+    """A registered task or mixture; `…_label_explanation_pN` is registered for any N when it is asked for.
+
+    Raises:
+        InputError: there is none of that name; the nearest names are offered.
+    """
+    known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+    if name not in known:
+        dataset = _datasets.get(dataset_of(name) or "")
+        if dataset is None or style_named(name.removeprefix(task_name(dataset.name, ""))) is None:
+            raise InputError(f"unknown task or mixture {name!r}", hint=nearest(name, known))
+        _add_task(dataset, name.removeprefix(task_name(dataset.name, "")))
+    return seqio.get_mixture_or_task(name)
+
+
+def dataset_of(name: str) -> str | None:
+    """The dataset that a task is named after, or None.
+
+    >>> dataset_of("exaranker_my_data_label_explanation")
+    'my_data'
+    """
+    styles = sorted([*STYLES, r"label_explanation_p\d+", "mixture"], key=len, reverse=True)
+    matches = (re.fullmatch(rf"exaranker_(\w+)_{style}", name) for style in styles)
+    return next((match[1] for match in matches if match), None)
+
+
+def template_of(name: str) -> Template:
+    """The template a task's inputs are written with; of a mixture, that of the task with the highest rate.
+
+    Raises:
+        InputError: as `get_task_or_mixture`, or the task is not one of ours.
+    """
+    provider = get_task_or_mixture(name)
+    if isinstance(provider, seqio.Mixture):
+        name = max(provider.tasks, key=provider.get_rate).name
+    if name not in _templates:
+        raise InputError(f"{name!r} is not a task over explanations, so it has no template")
+    return _templates[name]
+
+
+def task_name(dataset: str, style: str) -> str:
+    return f"exaranker_{dataset}_{style}"
+
+
+def _add_task(dataset: Dataset, style_name: str) -> str:
+    name, style = task_name(dataset.name, style_name), style_named(style_name)
+    assert style is not None
+    template = _template(dataset, style)
+    feature = seqio.Feature(dataset.vocabulary, add_eos=True)
+    seqio.TaskRegistry.remove(name)
+    seqio.TaskRegistry.add(
+        name,
+        source=ExplanationSource(dataset.directory, dataset.manifest, mismatched=style.mismatched),
+        preprocessors=pipeline(style, template, dataset.vocabulary, dataset.tokenizer),
+        output_features={"inputs": feature, "targets": feature},
+        postprocess_fn=partial(postprocess, template=template, label_first=style.label_first),
+        metric_fns=_metrics(style),
+    )
+    _templates[name] = template
+    return name
+
+
+def _template(dataset: Dataset, style: Style) -> Template:
+    """The style's own; where only labels are asked for, the words of the baseline; else the dataset's."""
+    baseline = "" if style.explained else dataset.template.baseline
+    name = style.template or baseline
+    return template_named(name) if name else dataset.template
+
+
+def _metrics(style: Style) -> list[Any]:
+    return [label_metrics, explanation_metrics] if style.explained else [label_metrics]
+
+
+def _mix_all(datasets: Iterable[str]) -> list[str]:
+    rows = {name: float(sum(shard["rows"] for shard in _datasets[name].manifest["shards"])) for name in datasets}
+    return [
+        register_mixture(task_name("all", style), {task_name(name, style): rate for name, rate in rows.items()})
+        for style in STYLES
+    ]
