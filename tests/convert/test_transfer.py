@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import flax.serialization
 import flax.traverse_util
 import jax
 import numpy as np
@@ -104,6 +105,23 @@ def test_t5x_round_trip_is_exact(imported, tmp_path):
     original, back = (load_for_inference(path).card.config for path in (imported, tmp_path / "back"))
     if original.logits_via_embedding == original.scale_logits:  # T5X scales exactly if tied
         assert back == original
+
+
+def test_t5x_file_holds_specs_and_empty_adafactor_slots(imported, tmp_path):
+    """What upstream's Checkpointer.restore parses: TensorStore specs whose shapes are lists, and the slots it expects."""
+    run("export", "--checkpoint", imported, "--format", "t5x", "--output", tmp_path / "t5x")
+    contents = flax.serialization.msgpack_restore((tmp_path / "t5x/checkpoint_0/checkpoint").read_bytes())
+    spec = contents["optimizer"]["target"]["encoder"]["layers_0"]["attention"]["query"]["kernel"]
+    assert contents["version"] == 3
+    assert spec["kvstore"] == {"driver": "file", "path": "target.encoder.layers_0.attention.query.kernel"}
+    assert spec["metadata"]["shape"] == [32, 48]
+    slots = contents["optimizer"]["state"]["param_states"]["token_embedder"]["embedding"]
+    assert {name: slot.shape for name, slot in slots.items()} == {
+        "m": (1,),
+        "v": (4096, 32),
+        "v_row": (1,),
+        "v_col": (1,),
+    }
 
 
 def test_t5x_orbax_layout(imported, tmp_path):

@@ -55,7 +55,9 @@ def write_t5x(directory: Path, config: ModelConfig, params: Any, step: int) -> P
     slots = {name: _adafactor_slots(tensor) for name, tensor in tensors.items()}
     state = {"step": np.int32(step), "param_states": flax.traverse_util.unflatten_dict(slots, sep="/")}
     optimizer = {"target": flax.traverse_util.unflatten_dict(specs, sep="/"), "state": state}
-    (target / MSGPACK).write_bytes(flax.serialization.to_bytes({"version": VERSION, "optimizer": optimizer}))
+    # Not to_bytes(), which would make dicts of the lists in the specs.
+    contents = flax.serialization.msgpack_serialize({"version": VERSION, "optimizer": optimizer})
+    (target / MSGPACK).write_bytes(contents)
     return target
 
 
