@@ -108,7 +108,7 @@ def test_t5x_round_trip_is_exact(imported, tmp_path):
 
 
 def test_t5x_file_holds_specs_and_empty_adafactor_slots(imported, tmp_path):
-    """What upstream's Checkpointer.restore parses: TensorStore specs whose shapes are lists, and the slots it expects."""
+    """What upstream parses when it restores: TensorStore specs whose shapes are lists, and the slots it expects."""
     run("export", "--checkpoint", imported, "--format", "t5x", "--output", tmp_path / "t5x")
     contents = flax.serialization.msgpack_restore((tmp_path / "t5x/checkpoint_0/checkpoint").read_bytes())
     spec = contents["optimizer"]["target"]["encoder"]["layers_0"]["attention"]["query"]["kernel"]
