@@ -2,8 +2,7 @@
 
 from typing import Any, TypeVar
 
-import gin
-from exaranker.errors import InputError
+from exaranker.errors import InputError, require
 
 Config = TypeVar("Config")
 
@@ -14,6 +13,7 @@ def configured(kind: type[Config]) -> tuple[Config, str]:
     Raises:
         InputError: a macro that must be set is not, or a value is refused.
     """
+    gin: Any = require("gin", "train")
     try:
         config: Any = gin.get_configurable(kind)()
     except InputError:

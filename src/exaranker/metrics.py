@@ -46,8 +46,12 @@ def progress_line(step: int, last: int, figures: Mapping[str, float]) -> str:
     >>> progress_line(50, 200, {"loss": 1.5, "label_accuracy": 0.75, "steps_per_second": 2.0})
     'step 50/200  loss 1.5  label_accuracy 0.75  steps_per_second 2  ETA 1m15s'
     """
-    shown = "  ".join(f"{name} {figures[name]:.4g}" for name in _SHOWN if name in figures)
-    return f"step {step}/{last}  {shown}  ETA {duration((last - step) / figures['steps_per_second'])}"
+    return f"step {step}/{last}  {shown(figures)}  ETA {duration((last - step) / figures['steps_per_second'])}"
+
+
+def shown(figures: Mapping[str, float]) -> str:
+    """The figures that fit on a line."""
+    return "  ".join(f"{name} {figures[name]:.4g}" for name in _SHOWN if name in figures)
 
 
 _SHOWN = ("loss", "label_loss", "label_accuracy", "gradient_norm", "tokens_per_second", "mfu", "steps_per_second")

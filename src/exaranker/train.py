@@ -13,10 +13,10 @@ import numpy as np
 from exaranker.checkpoints import ModelCard, TrainCheckpoints, load_for_inference, save_tokenizer
 from exaranker.errors import InputError
 from exaranker.flops import peak_flops, train_flops
-from exaranker.metrics import MetricsLog, progress_line
+from exaranker.metrics import MetricsLog, progress_line, shown
 from exaranker.partitioning import global_batch
 from exaranker.stopping import StopSignal
-from exaranker.templates import label_ids
+from exaranker.templates import Template, label_ids
 from exaranker.tokenization import Tokenizer, load_tokenizer
 from exaranker.train_config import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
 from exaranker.train_data import open_batches, register_task
@@ -37,9 +37,9 @@ def train(config: TrainConfig, gin_text: str = "") -> TrainState:
         DivergedError: the loss became NaN or infinite.
     """
     setup = assemble(config)
-    register_task(config)
+    template = register_task(config)
     tokenizer = load_tokenizer(config.data.vocabulary_path)
-    card = _card(config, tokenizer, gin_text)
+    card = _card(config, tokenizer, template, gin_text)
     save_tokenizer(config.directory, tokenizer)
     with layout(setup.mesh), StopSignal() as stop:
         run = Run(setup, card)
@@ -152,6 +152,7 @@ class Run:
             return None
         figures = means(total)
         log.write(self.step, "validation", figures)
+        _say("validation  " + shown(figures))
         self.window.exclude(time.perf_counter() - began)
         return figures
 
@@ -177,14 +178,14 @@ class Run:
         return str(self.config.directory / f"checkpoint_{steps[-1]}") if steps else "none"
 
 
-def _card(config: TrainConfig, tokenizer: Tokenizer, gin_text: str) -> ModelCard:
+def _card(config: TrainConfig, tokenizer: Tokenizer, template: Template, gin_text: str) -> ModelCard:
     if tokenizer.vocab_size > config.model.vocab_size:
         raise InputError(
             f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.model.vocab_size} embeddings",
             hint="set the model's vocab_size to at least the tokenizer's",
         )
-    ids = label_ids(tokenizer, config.prompt)
-    return ModelCard(config.network, config.prompt, tokenizer.digest, ids, gin_text)
+    ids = label_ids(tokenizer, template)
+    return ModelCard(config.network, template, tokenizer.digest, ids, gin_text)
 
 
 def _say(message: str) -> None:

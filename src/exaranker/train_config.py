@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from exaranker.errors import InputError, nearest
+from exaranker.errors import InputError
 from exaranker.losses import LossConfig
 from exaranker.models import ModelConfig
 from exaranker.optimizers import Adafactor, Optimizer
 from exaranker.partitioning import MeshConfig
-from exaranker.templates import TEMPLATES, Template
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,6 @@ class TrainConfig:
     log_period: int = 50  # steps between lines of metrics
 
     def __post_init__(self) -> None:
-        if self.template not in TEMPLATES:
-            raise InputError(f"unknown TEMPLATE {self.template!r}", hint=nearest(self.template, TEMPLATES))
         for name in ("train_steps", "num_microbatches", "log_period"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name.upper()} is {getattr(self, name)}, expected at least 1")
@@ -92,10 +89,6 @@ class TrainConfig:
     def network(self) -> ModelConfig:
         """The model as trained: with this run's dropout."""
         return replace(self.model, dropout_rate=self.dropout_rate)
-
-    @property
-    def prompt(self) -> Template:
-        return TEMPLATES[self.template]
 
     @property
     def directory(self) -> Path:

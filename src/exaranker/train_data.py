@@ -6,59 +6,50 @@ import jax
 
 from exaranker.batches import Batches, BatchSpec
 from exaranker.errors import InputError
+from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.tasks import register_dataset
-from exaranker.tasks.styles import STYLES
-from exaranker.templates import DECODER_ONLY
+from exaranker.tasks import dataset_of, register_dataset, template_of
+from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, Template
 from exaranker.train_config import TrainConfig
 
 
-def register_task(config: TrainConfig) -> None:
-    """Registers all styles of DATASET_DIR; without one, the task must be registered already.
+def register_task(config: TrainConfig) -> Template:
+    """Registers the tasks of DATASET_DIR (without one, the task must be there already); returns the run's template.
 
     Raises:
-        InputError: the task's name is not that of a dataset's style, or the dataset is not complete.
+        InputError: no such task, an incomplete dataset, or a template that is not for this kind of model.
     """
     data = config.data
     if data.dataset_dir is not None:
-        name = dataset_name(data.mixture_or_task_name)
+        name = dataset_of(data.mixture_or_task_name)
+        if name is None:
+            raise InputError(
+                f"MIXTURE_OR_TASK_NAME {data.mixture_or_task_name!r} does not name a dataset and a style",
+                hint="expected exaranker_DATASET_STYLE, for example exaranker_sample_label_explanation",
+            )
         register_dataset(name, data.dataset_dir, data.vocabulary_path, config.template)
-
-
-def dataset_name(task: str) -> str:
-    """The dataset in a task's name.
-
-    >>> dataset_name("exaranker_sample_label_explanation")
-    'sample'
-    """
-    stem = task.removeprefix("exaranker_")
-    for style in sorted([*STYLES, "mixture"], key=len, reverse=True):
-        if stem != task and stem.endswith(f"_{style}"):
-            return stem.removesuffix(f"_{style}")
-    raise InputError(
-        f"MIXTURE_OR_TASK_NAME {task!r} does not name a dataset and a style",
-        hint=f"expected exaranker_DATASET_STYLE with one of: {', '.join([*STYLES, 'mixture'])}",
-    )
+    template = template_of(data.mixture_or_task_name)
+    if (template.family == DECODER_ONLY) == isinstance(config.model, T5Config):
+        raise InputError(
+            f"TEMPLATE {template.name!r} is for {template.family} models, MODEL is a {type(config.model).__name__}",
+            hint="set TEMPLATE to one of the model's kind",
+        )
+    return template
 
 
 def open_batches(config: TrainConfig, split: str, state: Mapping[str, int] | None) -> Batches:
     """The batches of "train" (endless, shuffled) or "validation" (in order, once) that this process feeds.
 
     Raises:
-        InputError: the template is not for this kind of model, or the streams do not divide among the processes.
+        InputError: the data cannot be read, or its streams do not divide among the processes.
     """
-    data, template, training = config.data, config.prompt, split == "train"
-    if (template.family == DECODER_ONLY) == isinstance(config.model, T5Config):
-        raise InputError(
-            f"TEMPLATE {config.template!r} is for {template.family} models, MODEL is a {type(config.model).__name__}",
-            hint="set TEMPLATE to one of the model's kind",
-        )
+    data, training = config.data, split == "train"
     spec = BatchSpec(
         data.mixture_or_task_name,
         split,
         data.task_feature_lengths,
         data.batch_size,
-        template.family,
+        DECODER_ONLY if isinstance(config.model, DecoderConfig) else ENCODER_DECODER,
         pack=data.pack,
         shuffle=training and data.shuffle,
         # Processes must agree on the number of batches, which the end of a split would not.

@@ -1,6 +1,6 @@
 """Builds what a run needs around its configuration: mesh, module, optimizer, layouts and compiled steps."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from exaranker import models
 from exaranker.models.t5 import T5Config
 from exaranker.partitioning import RULES, batch_sharding, check_batch, make_mesh, optimizer_shardings, param_shardings
 from exaranker.train_config import TrainConfig
-from exaranker.train_step import Batch, Sums, TrainState, TrainStep, make_eval_step, make_train_step
+from exaranker.train_step import TrainState, make_eval_step, make_train_step
 
 
 class Setup(NamedTuple):
@@ -25,8 +25,8 @@ class Setup(NamedTuple):
     module: nn.Module
     optimizer: optax.GradientTransformation
     abstract: TrainState
-    step: TrainStep
-    evaluate: Callable[[Any, Batch], Sums]
+    step: Any  # jitted: (state, batch) -> (state, sums)
+    evaluate: Any  # jitted: (params, batch) -> sums
 
 
 def assemble(config: TrainConfig, devices: Sequence[Any] | None = None) -> Setup:
@@ -110,10 +110,11 @@ def _as_state(params: Any, optimizer: optax.GradientTransformation) -> TrainStat
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
-def _state_shardings(mesh: Mesh, boxed: Any, state: TrainState) -> TrainState:
+def _state_shardings(mesh: Mesh, boxed: Any, state: TrainState) -> Any:
     params = param_shardings(mesh, boxed)
     optimizer = optimizer_shardings(mesh, params, state.params, state.optimizer)
-    return TrainState(NamedSharding(mesh, PartitionSpec()), params, optimizer)
+    step: Any = NamedSharding(mesh, PartitionSpec())
+    return TrainState(step, params, optimizer)
 
 
 def _with_shardings(state: Any, shardings: Any) -> Any:
@@ -128,7 +129,7 @@ def _compiled(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     abstract: TrainState,
-) -> tuple[TrainStep, Callable[[Any, Batch], Sums]]:
+) -> tuple[Any, Any]:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     replicated, rows = NamedSharding(mesh, PartitionSpec()), batch_sharding(mesh)
     step = make_train_step(

@@ -94,7 +94,7 @@ def _gradients(
 def _forward(module: nn.Module, params: Any, batch: Batch, loss: LossConfig, key: Array | None) -> tuple[Any, Sums]:
     """(the number to minimise, sums for the metrics)."""
     rngs = {} if key is None else {"dropout": key}
-    logits = module.apply({"params": params}, batch, train=key is not None, rngs=rngs)
+    logits: Any = module.apply({"params": params}, batch, train=key is not None, rngs=rngs)
     targets, weights = batch["decoder_target_tokens"], batch["weights"]
     losses = token_losses(logits, targets, loss)
     weighted = jnp.sum((losses.cross_entropy + losses.z_loss) * weights)
