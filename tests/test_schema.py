@@ -50,7 +50,9 @@ def test_truncated_shard_is_named(dataset):
     shard.write_bytes(shard.read_bytes()[:-10])
     with pytest.raises(InputError, match=r"00001-of-00002\.tfrecord: \d+ bytes, the manifest says \d+ .*run the same"):
         schema.verify(dataset)
-    with pytest.raises(InputError, match=r"00001-of-00002\.tfrecord: cannot read record 2: truncated record at \d+' failed"):
+    with pytest.raises(
+        InputError, match=r"00001-of-00002\.tfrecord: cannot read record 2: truncated record at \d+' failed"
+    ):
         list(schema.read_shard(shard))
 
 

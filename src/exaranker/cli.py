@@ -16,6 +16,7 @@ VERBS = {
     "retrieve": "first stage: BM25 over a passage file -> TREC run",
     "rerank": "TREC run -> reranked TREC run (and explanations on demand)",
     "evaluate": "runs + qrels -> measures with significance tests",
+    "report": "results and explanations -> one HTML page",
     "import": "Hugging Face or T5X checkpoint -> ours",
     "export": "our checkpoint -> Hugging Face or T5X",
     "demo": "the whole pipeline on the embedded sample",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+
 from exaranker.checkpoints import ModelCard, TrainCheckpoints
 from exaranker.models.t5 import T5Config
 from exaranker.optimizers import Adafactor

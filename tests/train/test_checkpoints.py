@@ -11,12 +11,12 @@ import numpy as np
 import optax
 import pytest
 import seqio
-from exaranker.templates import TEMPLATES
-from exaranker.tokenization import load_tokenizer
 
 from exaranker.checkpoints import ModelCard, TrainCheckpoints, load_card, load_for_inference, save_model
 from exaranker.errors import InputError
 from exaranker.models.t5 import T5Config
+from exaranker.templates import TEMPLATES
+from exaranker.tokenization import load_tokenizer
 
 VOCABULARY = Path(seqio.__file__).parent / "test_data/sentencepiece/sentencepiece.model"
 OPTIMIZER = optax.adamw(1e-3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from exaranker.errors import InputError
 from exaranker.partitioning import MeshConfig, check_batch, make_mesh, mesh_shape
 

@@ -1,0 +1,86 @@
+"""results.json and explanations as one HTML file that needs nothing else: plots, tables, texts.
+
+Passages and explanations are untrusted: everything is escaped, and the page allows no scripts and no loading.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from exaranker import plots
+from exaranker.errors import InputError
+from exaranker.evaluate import RESULTS_VERSION
+from exaranker.files import read_json, read_lines
+
+TEMPLATE = "report.html.j2"
+EXPLANATION_FIELDS = frozenset({"query_id", "doc_id", "rank", "score", "label", "explanation"})
+
+
+def read_results(path: str | Path) -> dict[str, Any]:
+    """Reads a results.json.
+
+    Raises:
+        InputError: it is not one, or of another version.
+    """
+    results = read_json(path)
+    version = results.get("results_version") if isinstance(results, dict) else None
+    if version != RESULTS_VERSION:
+        raise InputError(f"results version {version!r}, expected {RESULTS_VERSION}", path=path, hint="evaluate again")
+    return results
+
+
+def read_explanations(path: str | Path) -> list[dict[str, Any]]:
+    """Reads the JSONL that `exaranker rerank --explain_top_k` writes.
+
+    Raises:
+        InputError: a line is not such an object.
+    """
+    rows = []
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"not valid JSON: {error}", path=path, line=number) from error
+        if not isinstance(row, dict) or not row.keys() >= EXPLANATION_FIELDS:
+            raise InputError(f"expected an object with {', '.join(sorted(EXPLANATION_FIELDS))}", path=path, line=number)
+        rows.append(row)
+    return rows
+
+
+def render(
+    results: Sequence[dict[str, Any]],
+    explanations: Sequence[Mapping[str, Any]] = (),
+    queries: Mapping[str, str] | None = None,
+    passages: Mapping[str, str] | None = None,
+) -> str:
+    """The whole page; texts of queries and passages are shown where they are given."""
+    environment = Environment(
+        loader=PackageLoader("exaranker", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(TEMPLATE).render(
+        results=[_with_plots(result) for result in results],
+        explanations=explanations,
+        queries=queries or {},
+        passages=passages or {},
+    )
+
+
+def _with_plots(result: dict[str, Any]) -> dict[str, Any]:
+    runs = result["runs"]
+    measures = list(runs[0]["means"])
+    return {
+        **result,
+        "trec_eval": {"skipped": None, **result["trec_eval"]},
+        "measures": measures,
+        "means_plot": _inline(plots.means(runs)),
+        "difference_plots": [_inline(plots.differences(runs[0], run, measures[0])) for run in runs[1:]],
+    }
+
+
+def _inline(figure: plots.Figure) -> str:
+    """A figure as a data URI."""
+    return "data:image/svg+xml;base64," + base64.b64encode(plots.render(figure, "svg")).decode()

@@ -1,0 +1,63 @@
+from collections import Counter
+
+import pytest
+
+from exaranker.errors import InputError
+from exaranker.preprocess.readers import with_text_ids
+from exaranker.preprocess.selection import batches, select, unique
+from exaranker.schema import Pair
+
+
+def rows(labels):
+    return [with_text_ids(f"q{i}", f"p{i}", label) for i, label in enumerate(labels)]
+
+
+def chosen(labels, **options):
+    selection = select(lambda: iter(rows(labels)), 1, **options)
+    got = [int(pair.query[1:]) for pair in selection.pairs()]
+    assert len(got) == selection.num_pairs
+    return got
+
+
+def test_limit_takes_the_first():
+    assert chosen([0, 0, 1, 0, 1], limit=3) == [0, 1, 2]
+    assert chosen([0, 1], limit=9) == [0, 1]
+
+
+def test_balance_takes_the_first_of_each_side_in_input_order():
+    assert chosen([0, 0, 1, 0, 1, 2, 0], balance=True) == [0, 1, 2, 3, 4, 5]
+    assert chosen([0, 0, 1, 0, 1, 2, 0], balance=True, limit=4) == [0, 1, 2, 4]
+
+
+def test_duplicates_are_dropped_and_counted():
+    pairs = [
+        Pair("q", "d1", "why", "because", 1),
+        Pair("q", "d2", "why", "because", 1),
+        Pair("q", "d3", "why", "because", 0),
+        Pair("q", "d1", "why", "another text", 0),
+        Pair("q", "d4", "why", " ", 0),
+    ]
+    counts = Counter()
+    assert [pair.passage for pair in unique(pairs, counts)] == ["because", "another text"]
+    assert counts == {"duplicate": 2, "conflicting_label": 1, "repeated_ids": 1, "blank": 1}
+    selection = select(lambda: iter(pairs), 1)
+    assert selection.counts["read"] == 5
+    assert selection.counts["by_label"] == {"1": 1, "0": 1}
+
+
+def test_the_digest_follows_content_and_order():
+    first = select(lambda: iter(rows([0, 1, 0])), 1).digest
+    assert first == select(lambda: iter(rows([0, 1, 0])), 1).digest
+    assert first != select(lambda: iter(rows([0, 1, 1])), 1).digest
+    assert first != select(lambda: iter(rows([0, 1, 0])[::-1]), 1).digest
+
+
+def test_nothing_left():
+    with pytest.raises(InputError, match="no pairs to explain are left"):
+        select(lambda: iter(rows([1, 1])), 1, balance=True)
+    with pytest.raises(InputError, match="--limit is 0, expected at least 1"):
+        select(lambda: iter(rows([1])), 1, limit=0)
+
+
+def test_batches_hold_the_stream_in_order():
+    assert list(batches(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]
