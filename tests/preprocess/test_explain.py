@@ -160,7 +160,7 @@ def test_rejected_rows_are_kept_aside_with_their_reason(tmp_path, make_job, pair
         ("empty", ""),
         ("contradiction", "The passage is relevant because and it is not relevant."),
     ]
-    assert summary(manifest) == "2 of 5 pairs explained in 1 shards; 3 rejected (too_long 1, empty 1, contradiction 1)"
+    assert summary(manifest) == "2 of 5 pairs explained in 1 shards; 3 rejected: contradiction 1, empty 1, too_long 1"
 
 
 def test_of_several_samples_the_likeliest_good_one_is_kept(tmp_path, make_job, pairs, function_engine):
