@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,7 +13,6 @@ VERBS = {
     "explain": "labelled pairs -> explanations, written by an open LLM, as TFRecords",
     "inspect": "verify an explanation dataset and show what is in it",
     "train": "fine-tune a reranker on a SeqIO task or mixture",
-    "infer": "predict or score a SeqIO task with a checkpoint",
     "retrieve": "first stage: BM25 over a passage file -> TREC run",
     "rerank": "TREC run -> reranked TREC run (and explanations on demand)",
     "evaluate": "runs + qrels -> measures with significance tests",
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if stray or (bindings and not hasattr(args, "gin_file")):
         parser.error(f"unrecognized arguments: {' '.join(stray or rest)}")
     args.gin_bindings = bindings
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes would drown the progress lines
     try:
         command.run(args)
     except InputError as error:

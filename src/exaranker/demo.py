@@ -106,14 +106,14 @@ def run_demo(output: Path, num_pairs: int) -> None:
     sample, configs = shipped("examples/sample"), shipped("t5x_configs")
     plan = stages(output, sample, configs, num_pairs)
     began = time.monotonic()
-    seconds = {stage.name: _run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
+    seconds = {stage.name: run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
     print(f"\nDone in {time.monotonic() - began:.0f} s.\n")
     print(table(read_json(output / "results.json"), seconds))
     print(explained(output / "label_explanation.explanations.jsonl", sample))
     print(_CLOSING.format(output=output))
 
 
-def _run_or_reuse(stage: Stage, output: Path, counter: str) -> float:
+def run_or_reuse(stage: Stage, output: Path, counter: str) -> float:
     """Runs a stage in a process of its own and returns its seconds, or those of the finished run it re-uses."""
     record_path = output / "stages" / f"{stage.name.replace(' ', '_')}.json"
     key = {"version": __version__, "command": stage.command, "reads": _digests(stage.reads)}
