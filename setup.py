@@ -19,14 +19,10 @@ PACKAGES = {
     "exaranker.tasks": "tasks",
     "exaranker.gin": "gin",
     "exaranker.gin.explainers": "gin/explainers",
-    "exaranker.gin.hardware": "gin/hardware",
     "exaranker.gin.models": "gin/models",
     "exaranker.gin.optimizers": "gin/optimizers",
     "exaranker.gin.runs": "gin/runs",
     "exaranker.t5x_configs": "t5x_configs",
-    "exaranker.t5x_configs.upstream": "t5x_configs/upstream",
-    "exaranker.t5x_configs.upstream.models": "t5x_configs/upstream/models",
-    "exaranker.t5x_configs.upstream.runs": "t5x_configs/upstream/runs",
     "exaranker.examples.sample": "examples/sample",
 }
 

@@ -33,7 +33,7 @@ def pipeline(
 ) -> list[Preprocessor | seqio.CacheDatasetPlaceholder]:
     """The preprocessors of a task. What SeqIO caches is tokenised, and cut to length when it is read."""
     counts = label_tokens(template, tokenizer)
-    steps = [
+    steps: list[Any] = [
         *([style.rewrite] if style.rewrite else []),
         partial(write_texts, style=style, template=template),
         partial(tokenize, template=template, vocabulary=vocabulary, tokenizer=tokenizer, counts=counts),
