@@ -42,6 +42,7 @@ PARAMETERS = {
     "umt5_xl": 3768.4,
     "umt5_xxl": 12972.5,
     "t5_tiny": 4.3,
+    "t5_sample": 8.4,
     "decoder_tiny": 3.2,
     "smollm2_135m": 134.5,
     "smollm2_360m": 361.8,
