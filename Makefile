@@ -23,7 +23,7 @@ demo: setup
 	@$(RUN)/exaranker demo
 
 test: setup
-	@$(RUN)/python -m pytest
+	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .

@@ -21,16 +21,30 @@ PACKAGES = {
     "exaranker.gin.explainers": "gin/explainers",
     "exaranker.gin.models": "gin/models",
     "exaranker.gin.optimizers": "gin/optimizers",
+    "exaranker.gin.pairs": "gin/pairs",
     "exaranker.gin.runs": "gin/runs",
     "exaranker.t5x_configs": "t5x_configs",
+    "exaranker.t5x_configs.upstream": "t5x_configs/upstream",
+    "exaranker.t5x_configs.upstream.models": "t5x_configs/upstream/models",
+    "exaranker.t5x_configs.upstream.optimizers": "t5x_configs/upstream/optimizers",
+    "exaranker.t5x_configs.upstream.runs": "t5x_configs/upstream/runs",
     "exaranker.examples.sample": "examples/sample",
 }
 
 # Lower bounds are the versions the tests ran with; requirements/ has the whole tested environment.
 EXTRAS = {
-    "explain": ["vllm>=0.11", "tensorflow>=2.21", "gin-config>=0.5", "pyyaml>=6", "filelock>=3.20", "tqdm>=4.67"],
-    "openai": ["openai>=2", "tenacity>=9"],
-    "ray": ["ray[data]>=2.50"],
+    "explain": ["vllm>=0.11", "tensorflow>=2.21", "gin-config>=0.5", "pyyaml>=6", "tqdm>=4.67"],
+    # A host that only sends requests to an LLM needs no vLLM.
+    "server": [
+        "httpx>=0.28",
+        "tenacity>=9",
+        "transformers>=5",
+        "tensorflow>=2.21",
+        "gin-config>=0.5",
+        "pyyaml>=6",
+        "tqdm>=4.67",
+    ],
+    "ray": ["ray[data]>=2.50,<2.64"],  # 2.64 will no longer pass max_restarts on to a worker
     "datasets": ["ir-datasets>=0.6"],
     "train": [
         "jax>=0.10.2,<0.11",
@@ -43,7 +57,6 @@ EXTRAS = {
         "gin-config>=0.5",
         "clu>=0.0.12",
         "tensorboard>=2.20",
-        "jaxtyping>=0.3.11",
         "sentencepiece>=0.2.1",
         "tokenizers>=0.22",
         "safetensors>=0.6",
@@ -51,7 +64,7 @@ EXTRAS = {
     ],
     "tpu": ["jax[tpu]>=0.10.2,<0.11"],
     "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
-    "cache": ["apache-beam>=2.70"],
+    "cache": ["apache-beam>=2.70", "google-crc32c>=1.7"],  # Beam writes TFRecords only with one of three CRC packages
     "evaluate": [
         "pyserini>=1.6",
         "ir-measures>=0.4.3",
@@ -91,7 +104,7 @@ setup(
         "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},
     },
-    install_requires=["absl-py>=2.3", "numpy>=2"],
+    install_requires=["absl-py>=2.3", "jaxtyping>=0.3.11", "numpy>=2"],  # jaxtyping needs no jax
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["exaranker = exaranker.cli:main"]},
 )

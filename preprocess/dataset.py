@@ -4,35 +4,27 @@ Order of every step: shard file whole and synced, then its rejected rows, then t
 at any moment leaves a folder that the same command continues, and that ends in the same bytes.
 """
 
-import fcntl
-import json
-import os
-import socket
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exaranker.errors import InputError, require
-from exaranker.files import atomic_path, read_json, sha256_file, write_json
+from exaranker import __version__
+from exaranker.errors import InputError
+from exaranker.files import read_json, write_json
+from exaranker.preprocess.dataset_files import (
+    RejectedPair,
+    file_record,
+    holder,
+    is_recorded,
+    write_rejected,
+    write_tfrecord,
+    writer_lock,
+)
 from exaranker.preprocess.engines import EngineInfo
-from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
+from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair
 
 RUN_FILE = "run.json"  # what differs from run to run: times, host
-LOCK_FILE = ".writer"
-
-
-class RejectedPair(NamedTuple):
-    """A row of the side file: why a pair has no explanation in the dataset."""
-
-    query_id: str
-    doc_id: str
-    query: str
-    passage: str
-    label: int
-    reason: str
-    text: str  # what the LLM wrote, "" if it was not asked
 
 
 class ShardResult(NamedTuple):
@@ -41,6 +33,10 @@ class ShardResult(NamedTuple):
     kept: list[ExplainedPair]
     rejected: list[RejectedPair]
     num_tokens: int  # generated, also by rejected rows and samples
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self.kept) + len(self.rejected)
 
 
 class Plan(NamedTuple):
@@ -64,6 +60,7 @@ class Dataset:
 
     def __init__(self, directory: Path, plan: Plan):
         self.directory, self._plan = directory, plan
+        self._damaged: dict[int, dict[str, Any]] = {}  # shards to generate again, as they were recorded
         self._shards = self._load_shards()
         self._run = self._load_run()
         self._write_manifest()
@@ -81,19 +78,27 @@ class Dataset:
         return sum(shard["pairs"] for shard in self._shards.values())
 
     def add(self, index: int, result: ShardResult, engine: EngineInfo, seconds: float) -> None:
-        """Writes one finished shard, then records it."""
+        """Writes one finished shard, then records it.
+
+        Raises:
+            InputError: the disk is full, or the engine's LLM is not that of the shards before.
+        """
+        if engine.names_model:
+            self._refuse_other_engines(engine)
         stem = f"{index:05d}-of-{self._plan.num_shards:05d}"
         path = self.directory / f"explanations-{stem}.tfrecord"
         write_tfrecord(path, result.kept)
         self._shards[index] = {
-            **_file_record(path),
+            **file_record(path),
             "rows": len(result.kept),
             "pairs": len(result.kept) + len(result.rejected),
-            "rejected": self._add_rejected(stem, result.rejected),
+            "rejected": write_rejected(self.directory / f"rejected-{stem}.jsonl", result.rejected),
             "num_tokens": result.num_tokens,
+            "exaranker": __version__,
             "engine": engine.version,
             "repeatable": engine.repeatable,
         }
+        self._compare(index)
         self._run["seconds"][path.name] = round(seconds, 3)
         write_json(self.directory / RUN_FILE, self._run)
         self._write_manifest()
@@ -108,30 +113,35 @@ class Dataset:
             "shards": [shard for _, shard in sorted(self._shards.items())],
         }
 
-    def _add_rejected(self, stem: str, rejected: Sequence[RejectedPair]) -> dict[str, Any]:
-        if not rejected:
-            return {"rows": 0, "reasons": {}}
-        path = self.directory / f"rejected-{stem}.jsonl"
-        with atomic_path(path) as aside, aside.open("w", encoding="utf-8") as stream:
-            for row in rejected:
-                stream.write(json.dumps(row._asdict(), ensure_ascii=False) + "\n")
-        reasons = [row.reason for row in rejected]
-        counts = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-        return {**_file_record(path), "rows": len(rejected), "reasons": counts}
-
     def _load_shards(self) -> dict[int, dict[str, Any]]:
         """The recorded shards that are still whole; the others will be generated again."""
         path = self.directory / MANIFEST
         if not path.is_file():
             return {}
         manifest = read_json(path)
-        refuse_changes(manifest.get("settings", {}), self._plan.settings, self.directory)
+        begun = {"schema_version": manifest.get("schema_version"), **manifest.get("settings", {})}
+        refuse_changes(begun, {"schema_version": SCHEMA_VERSION, **self._plan.settings}, self.directory)
         shards = {int(shard["file"].split("-")[1]): shard for shard in manifest["shards"]}
-        return {index: shard for index, shard in shards.items() if self._is_whole(shard)}
+        whole = {index: shard for index, shard in shards.items() if self._is_whole(shard)}
+        self._damaged = {index: shard for index, shard in shards.items() if index not in whole}
+        return whole
+
+    def _refuse_other_engines(self, engine: EngineInfo) -> None:
+        others = {shard["engine"] for shard in self._shards.values()} - {engine.version}
+        if others:
+            problem = f"this dataset was begun by {', '.join(map(repr, sorted(others)))}, not by {engine.version!r}"
+            hint = "give another --output_dir, or the model it was begun with"
+            raise InputError(problem, path=self.directory, hint=hint)
+
+    def _compare(self, index: int) -> None:
+        """Says if a damaged shard did not become again what it was."""
+        old, new = self._damaged.get(index), self._shards[index]
+        if old is not None and old["sha256"] != new["sha256"]:
+            print(f"{new['file']} was generated again, but is not the same: {new['repeatable']}", flush=True)
 
     def _is_whole(self, shard: dict[str, Any]) -> bool:
         files = [shard, *([shard["rejected"]] if "file" in shard["rejected"] else [])]
-        broken = [record["file"] for record in files if not _matches(self.directory / record["file"], record)]
+        broken = [record["file"] for record in files if not is_recorded(self.directory / record["file"], record)]
         for name in broken:
             print(f"{self.directory / name} is missing or damaged: its shard is generated again", flush=True)
         return not broken
@@ -139,7 +149,7 @@ class Dataset:
     def _load_run(self) -> dict[str, Any]:
         path = self.directory / RUN_FILE
         run = read_json(path) if path.is_file() and path.stat().st_size else {"sessions": [], "seconds": {}}
-        run["sessions"].append(_holder())
+        run["sessions"].append(holder())
         return run
 
     def _write_manifest(self) -> None:
@@ -151,11 +161,10 @@ def open_dataset(directory: str | Path, plan: Plan) -> Iterator[Dataset]:
     """Locks the folder and yields it, with whatever finished shards it holds.
 
     Raises:
-        InputError: another process is writing there, or the folder was begun with other settings.
+        InputError: as `writer_lock`, or the folder was begun with other settings.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    with _writer_lock(directory):
+    with writer_lock(directory):
         yield Dataset(directory, plan)
 
 
@@ -181,49 +190,6 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: value}
     parts = [flatten(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items()]
     return {name: item for part in parts for name, item in part.items()}
-
-
-def write_tfrecord(path: Path, rows: Sequence[ExplainedPair]) -> None:
-    """
-    Raises:
-        OSError: the disk is full or the file cannot be written.
-    """
-    tf = require("tensorflow", "explain")
-    try:
-        with atomic_path(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
-            for row in rows:
-                writer.write(to_example(row))
-    except tf.errors.OpError as error:
-        raise OSError(f"cannot write {path}: {error.message}") from error
-
-
-@contextmanager
-def _writer_lock(directory: Path) -> Iterator[None]:
-    """An flock, which the kernel lets go of however its holder dies."""
-    with (directory / LOCK_FILE).open("a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            problem = f"another process is writing here: {stream.read().strip() or 'unknown'}"
-            raise InputError(problem, path=directory, hint="wait for it, or give another --output_dir") from error
-        stream.truncate(0)
-        json.dump(_holder(), stream)
-        stream.flush()
-        yield
-
-
-def _holder() -> dict[str, Any]:
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
-
-
-def _file_record(path: Path) -> dict[str, Any]:
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
-
-
-def _matches(path: Path, record: dict[str, Any]) -> bool:
-    return path.is_file() and path.stat().st_size == record["bytes"] and sha256_file(path) == record["sha256"]
 
 
 def _short(value: Any) -> str:

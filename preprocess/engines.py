@@ -1,8 +1,8 @@
 """The one small interface to whatever runs the LLM."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from exaranker.errors import InputError
 from exaranker.preprocess.prompting import Prompt
@@ -34,11 +34,20 @@ class Completion(NamedTuple):
     label_logprobs: tuple[float, ...] = ()
 
 
+class Call(NamedTuple):
+    """The arguments of one `Engine.generate`."""
+
+    prompts: Sequence[Prompt]
+    sampling: Sampling
+    prefix: Prompt
+
+
 class EngineInfo(NamedTuple):
     """What the manifest says of the engine that generated a shard."""
 
     version: str
     repeatable: str  # what makes the shard's text the same when it is generated again, or "no: why"
+    names_model: bool = False  # `version` is all that is known of the LLM: it may not change under a dataset
 
 
 class Engine(Protocol):
@@ -52,13 +61,3 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-class EngineSpec(NamedTuple):
-    """An engine not yet started: loading an LLM is only worth it when there are shards to generate.
-
-    `settings` are those that change the text; like the LLM's they may not change under a dataset.
-    """
-
-    settings: dict[str, Any]
-    start: Callable[[], Engine]

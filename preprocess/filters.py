@@ -4,12 +4,12 @@ Filters run in the order of `FILTERS`; the first that objects gives the reason.
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from exaranker.preprocess.engines import Completion
+from exaranker.preprocess.languages import language_of, script
 
 # A copy shares nearly all its 5-grams with the passage.
 MAX_COPIED = 0.8
@@ -21,22 +21,30 @@ REPEAT_NGRAM = 4
 MAX_FOREIGN_LETTERS = 0.2
 
 _DENIES = re.compile(
-    r"\b(?:is|are|was|seems|appears)\s+(?:(?:completely|entirely|totally|therefore|also)\s+)?(?:not|n't)\s+"
-    r"(?:directly\s+|really\s+)?(?:relevant|related)\b|\bisn't\s+(?:relevant|related|about)\b|\b(?:irrelevant|unrelated)\b"
+    r"\b(?:is|are|was|seems|appears)(?:\s+not|n't)\s+(?:(?:directly|really|at all)\s+)?(?:relevant|related|about)\b"
+    r"|\b(?:is|are|was|seems|appears)\s+(?:completely|entirely|totally|therefore|also)\s+not\s+(?:relevant|related)\b"
+    r"|(?<!not )\b(?:irrelevant|unrelated)\s+to\s+(?:the|this)\s+(?:question|query)\b"
+    r"|\b(?:passage|it|this|text|document)\s+is\s+(?:\w+ly\s+)?(?:irrelevant|unrelated)\b"
     r"|\bdoes(?:\s+not|n't)\s+(?:directly\s+|actually\s+)?(?:answer|address)\b",
     re.IGNORECASE,
 )
 _AFFIRMS = re.compile(
     r"\b(?:passage|it|this|text|document)\s+(?:is|seems|appears)\s+(?:to be\s+)?"
-    r"(?:(?:directly|highly|clearly|very|also)\s+)?relevant\b"
+    r"(?:(?:directly|highly|clearly|very|also|therefore)\s+)?relevant\b"
     r"|\b(?:directly|clearly|fully)\s+(?:answers|addresses)\b",
     re.IGNORECASE,
 )
-_LEAKS = re.compile(
-    r"<\|[a-z_]+\|>|\[/?INST\]|</?s>|<</?SYS>>|(?:start|end)_of_turn|\bfinal answer\b|\bas an ai\b|\bai assistant\b"
-    r"|\b(?:question|passage|explanation)\s*:|\b(?:the|these) instructions?\b",
+# Control tokens in any case; the prompt's headings at the start of a sentence only ("answers the question: ..." is
+# good English); phrases about the task itself unless the pair speaks of them too.
+_CONTROL = re.compile(r"<\|[a-z_]+\|>|\[/?INST\]|</?s>|<</?SYS>>|(?:start|end)_of_turn|</?think>", re.IGNORECASE)
+_HEADINGS = re.compile(r"(?:^|[.!?]\s+)(?:Question|Passage|Explanation|Final Answer)\s*:")
+_TASK_WORDS = re.compile(
+    r"\bfinal answer\b|\bas an ai\b|\b(?:ai|language model) assistant\b|\bworked examples?\b"
+    r"|\b(?:as|per|following|given) (?:the|these|your) instructions?\b",
     re.IGNORECASE,
 )
+# The words that open an explanation whatever the passage says, such as those a prompt gives: no copy of anything.
+_FRAME = re.compile(r"^(?:\w+\s+){1,8}?because\s+")
 
 
 class Candidate(NamedTuple):
@@ -60,17 +68,25 @@ def cut_off(candidate: Candidate) -> bool:
 
 
 def leak(candidate: Candidate) -> bool:
-    """The prompt's own parts or control tokens are in it."""
-    return bool(_LEAKS.search(candidate.text))
+    """The prompt's own parts or control tokens are in it.
+
+    >>> leak(Candidate("q", "p", True, "It names the place. Question: where do whales live", "stop"))
+    True
+    """
+    if _CONTROL.search(candidate.text) or _HEADINGS.search(candidate.text):
+        return True
+    own = f"{candidate.query} {candidate.passage}".lower()
+    return any(found.lower() not in own for found in _TASK_WORDS.findall(candidate.text))
 
 
 def contradiction(candidate: Candidate) -> bool:
-    """It argues in so many words for the other label.
+    """It argues in so many words for the other label; of several verdicts the last counts ("although ..., it does").
 
     >>> contradiction(Candidate("q", "p", True, "The passage is not relevant: it names no year.", "stop"))
     True
     """
-    return bool((_DENIES if candidate.relevant else _AFFIRMS).search(candidate.text))
+    own, other = (_AFFIRMS, _DENIES) if candidate.relevant else (_DENIES, _AFFIRMS)
+    return _last(other, candidate.text) > _last(own, candidate.text)
 
 
 def repetition(candidate: Candidate) -> bool:
@@ -81,15 +97,19 @@ def repetition(candidate: Candidate) -> bool:
 
 def copy(candidate: Candidate) -> bool:
     """It is the passage's own words."""
-    return copied_share(candidate.text, candidate.passage) > MAX_COPIED
+    return copied_share(_FRAME.sub("", candidate.text), candidate.passage) > MAX_COPIED
 
 
 def language(candidate: Candidate) -> bool:
-    """It is written in a script that neither question nor passage uses."""
+    """It is written in a script that neither question nor passage uses, or in a language that is neither English,
+    which the prompts speak, nor theirs.
+    """
     known = set(map(script, candidate.query + candidate.passage)) | {"LATIN"}
     letters = Counter(script(char) for char in candidate.text if char.isalpha())
     foreign = sum(count for name, count in letters.items() if name not in known)
-    return foreign > MAX_FOREIGN_LETTERS * max(1, letters.total())
+    if foreign > MAX_FOREIGN_LETTERS * max(1, letters.total()):
+        return True
+    return language_of(candidate.text) not in ("", "en", language_of(f"{candidate.query} {candidate.passage}"))
 
 
 FILTERS: dict[str, Callable[[Candidate], bool]] = {
@@ -127,6 +147,6 @@ def copied_share(text: str, passage: str) -> float:
     return sum(gram in known for gram in grams) / len(grams) if grams else 0.0
 
 
-def script(char: str) -> str:
-    """The script of a letter, as the first word of its Unicode name: LATIN, CYRILLIC, CJK, ..."""
-    return unicodedata.name(char, "").partition(" ")[0] if char.isalpha() else ""
+def _last(pattern: re.Pattern[str], text: str) -> int:
+    """Where the pattern's last match begins, or -1."""
+    return max((found.start() for found in pattern.finditer(text)), default=-1)

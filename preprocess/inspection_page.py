@@ -1,10 +1,13 @@
 """An explanation dataset as one HTML page without scripts: the figures, then explanations beside their passages."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
+from itertools import islice
 from typing import Any
 
-from exaranker.preprocess.inspection import BIN_WIDTH, Inspection, rejected_rows, report
+from exaranker.preprocess.inspection import BIN_WIDTH, Inspection, rejected_rows
+from exaranker.preprocess.inspection_report import report
 from exaranker.schema import ExplainedPair
 
 MAX_REJECTED = 50  # shown; all are in the side files
@@ -13,7 +16,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto }
 table { border-collapse: collapse; width: 100%; table-layout: fixed }
-th, td { text-align: left; vertical-align: top; padding: .5rem; border-top: 1px solid #ddd; overflow-wrap: anywhere }
+th, td { text-align: left; vertical-align: top; padding: .5rem; border-top: 1px solid #ddd }
+td { overflow-wrap: anywhere; unicode-bidi: isolate }
 th:first-child, td:first-child { width: 8rem }
 .bars { display: flex; align-items: flex-end; gap: 4px; height: 10rem }
 .bars div { flex: 1; background: #4a7fb5 }
@@ -22,25 +26,20 @@ th:first-child, td:first-child { width: 8rem }
 """
 
 
-def page(found: Inspection) -> str:
+def page(found: Inspection, usd_per_hour: float | None = None) -> str:
     """Every text in it is escaped: passages come from anywhere."""
+    figures = report(replace(found, examples=[]), usd_per_hour)
     title = f"Explanations: {escape(str(found.directory))}"
-    rejected = [
-        row for row, _ in zip(rejected_rows(found.directory, found.manifest), range(MAX_REJECTED), strict=False)
-    ]
+    rejected = list(islice(rejected_rows(found.directory, found.manifest), MAX_REJECTED))
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>",
-        f"<h1>{title}</h1><pre>{escape(_figures(found))}</pre>",
+        f"<h1>{title}</h1><pre>{escape(figures)}</pre>",
         f"<h2>Length in words</h2>{_chart(found)}",
         f"<h2>{len(found.examples)} explanations</h2>{_table('label', 'explanation', map(_example, found.examples))}",
     ]
     if rejected:
         parts.append(f"<h2>Rejected</h2>{_table('reason', 'text', map(_rejected, rejected))}")
     return "\n".join(parts) + "</html>\n"
-
-
-def _figures(found: Inspection) -> str:
-    return report(found).partition("\n\n")[0]
 
 
 def _chart(found: Inspection) -> str:

@@ -115,8 +115,9 @@ class Prompter:
             raise InputError("this LLM has no chat template", hint="use --gin.explainer.chat=False")
         self.style, self.chat, self._tokenizer = style, chat, tokenizer
         self._max_passage_tokens, self._max_prompt_tokens = max_passage_tokens, max_prompt_tokens
-        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._neutralise = Neutraliser(special, style.sections)
+        # Not only the special ones: `<think>` is an ordinary added token, and matched in any text like the others.
+        added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        self._neutralise = Neutraliser(added, style.sections)
 
     def build(self, pairs: Sequence[Pair], positive_grade: int) -> list[Prompt | None]:
         """One prompt a pair; None where the question alone leaves no room for the passage."""
@@ -137,9 +138,11 @@ class Prompter:
         return self._render([""], [""], [True])[0]
 
     def digest(self) -> str:
-        """sha256 of the token ids that two made-up pairs become: it changes with the file, the template, the code."""
+        """sha256 of the token ids that two made-up pairs become, and of what ends the answer: it changes with the
+        file, the template, the tokenizer, the code.
+        """
         prompts = self._render(["question"] * 2, ["passage"] * 2, [False, True])
-        return hashlib.sha256(repr([prompt.token_ids for prompt in prompts]).encode()).hexdigest()
+        return hashlib.sha256(repr([prompt.token_ids for prompt in prompts] + [self.style.stop]).encode()).hexdigest()
 
     def _fit(self, query: str, passage: str, relevant: bool, ends: list[int], length: int) -> Prompt | None:
         keep = min(len(ends), self._max_passage_tokens)
@@ -152,7 +155,7 @@ class Prompter:
         return prompt
 
     def _token_ends(self, texts: list[str]) -> list[list[int]]:
-        encoded = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        encoded = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return [[end for _, end in offsets] for offsets in encoded["offset_mapping"]]
 
     def _render(self, queries: Sequence[str], passages: Sequence[str], relevant: Sequence[bool]) -> list[Prompt]:
@@ -163,7 +166,7 @@ class Prompter:
             texts = [self._apply_template(turns) + opening for turns, opening in zip(messages, openings, strict=True)]
         else:
             texts = [self._completion(item, opening) for item, opening in zip(items, openings, strict=True)]
-        encoded = self._tokenizer(texts, add_special_tokens=not self.chat)["input_ids"]
+        encoded = self._tokenizer(texts, add_special_tokens=not self.chat, verbose=False)["input_ids"]
         return [
             Prompt(tuple(ids), *rest) for ids, rest in zip(encoded, zip(messages, openings, strict=True), strict=True)
         ]
@@ -198,4 +201,17 @@ class Prompter:
 
 def _shortened(texts: Sequence[str], ends: Sequence[list[int]], cuts: Sequence[int]) -> list[str]:
     """Each text up to the end of its `cut`-th token."""
-    return [text[: end[cut - 1]] if len(end) > cut else text for text, end, cut in zip(texts, ends, cuts, strict=True)]
+    return [
+        text[: _cut_at(end, cut)] if len(end) > cut else text for text, end, cut in zip(texts, ends, cuts, strict=True)
+    ]
+
+
+def _cut_at(ends: Sequence[int], cut: int) -> int:
+    """Where in the text its first `cut` tokens end; tokens of a character that is cut through are left out.
+
+    >>> _cut_at([1, 2, 2, 2, 3], 3)
+    1
+    """
+    while cut and ends[cut - 1] == ends[cut]:
+        cut -= 1
+    return ends[cut - 1] if cut else 0

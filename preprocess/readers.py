@@ -1,8 +1,11 @@
-"""Labelled pairs from a file, streaming: one reader per format, the same record out of each."""
+"""Labelled pairs from one file, streaming in constant memory; every reader gives the same record.
+
+The other readers: `readers_triples` (MS MARCO triples), `readers_judged` (BEIR and TREC folders), `readers_irds`.
+"""
 
 import hashlib
 import json
-import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,11 @@ from exaranker.errors import InputError, nearest
 from exaranker.files import read_lines
 from exaranker.schema import Pair
 
-MAX_SKIPPED_TRIPLES = 10  # the reference script skips 0 to 10 lines before each triple it takes
+Reader = Callable[[], Iterator[Pair]]  # called again, it reads again from the start
+
+TRIPLE_RULES = ("sampled", "full")
+MAX_GRADE = 2**31 - 1  # grades are small; this only keeps what an int64 feature cannot hold out of the shards
+_INTEGER = re.compile(r"[+-]?[0-9]{1,10}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -20,17 +27,20 @@ class InputConfig:
     """How labelled data becomes pairs.
 
     `triples` says what a (query, positive, negative) line gives: "sampled" is the reference rule, one pair per
-    chosen line, positives and negatives alternating, until there are `positives` of each; "full" gives both pairs.
+    chosen line, positives and negatives alternating, until there are `positives` different positives; "full" gives
+    both pairs.
+    `split` is the file of a BEIR folder's `qrels/`.
     """
 
     positive_grade: int = 1
     triples: str = "sampled"
     positives: int = 15_000
     seed: int = 2
+    split: str = "train"
 
     def __post_init__(self) -> None:
-        if self.triples not in ("sampled", "full"):
-            raise InputError(f"pairs.triples is {self.triples!r}", hint=nearest(self.triples, ["sampled", "full"]))
+        if self.triples not in TRIPLE_RULES:
+            raise InputError(f"pairs.triples is {self.triples!r}", hint=nearest(self.triples, TRIPLE_RULES))
         if self.positives < 1:
             raise InputError(f"pairs.positives is {self.positives}, expected at least 1")
 
@@ -52,39 +62,8 @@ def read_tsv(path: str | Path) -> Iterator[Pair]:
         InputError: a line has another number of columns, or its label is not an integer.
     """
     for number, line in read_lines(path):
-        label, query, passage = _columns(line, "label, query, passage", path, number)
-        yield with_text_ids(query, passage, _integer(label, path, number))
-
-
-def read_triples(path: str | Path, config: InputConfig) -> Iterator[Pair]:
-    r"""Yields pairs of an MS MARCO triples file, `query \t positive \t negative`, by the rule of `config.triples`.
-
-    Raises:
-        InputError: a line has another number of columns, or the file has too few lines for `config.positives`.
-    """
-    rule = sampled_triples if config.triples == "sampled" else full_triples
-    return rule(_triples(path), config, path)
-
-
-def full_triples(triples: Iterator[tuple[str, str, str]], config: InputConfig, path: str | Path) -> Iterator[Pair]:
-    for query, positive, negative in triples:
-        yield with_text_ids(query, positive, config.positive_grade)
-        yield with_text_ids(query, negative, 0)
-
-
-def sampled_triples(triples: Iterator[tuple[str, str, str]], config: InputConfig, path: str | Path) -> Iterator[Pair]:
-    """The reference rule: skip 0 to 10 lines, take one; its positive on even turns, its negative on odd ones."""
-    rng = random.Random(config.seed)
-    for turn in range(2 * config.positives):
-        for _ in range(rng.randint(0, MAX_SKIPPED_TRIPLES)):
-            next(triples, None)
-        triple = next(triples, None)
-        if triple is None:
-            problem = f"ends after {(turn + 1) // 2} positives, pairs.positives asks for {config.positives}"
-            raise InputError(problem, path=path, hint="ask for fewer, or use --gin.pairs.triples=\"'full'\"")
-        query, positive, negative = triple
-        is_positive = turn % 2 == 0
-        yield with_text_ids(query, positive if is_positive else negative, config.positive_grade * is_positive)
+        label, query, passage = three_columns(line, "label, query, passage", path, number)
+        yield with_text_ids(query, passage, _grade(label, path, number))
 
 
 def with_text_ids(query: str, passage: str, label: int) -> Pair:
@@ -100,48 +79,65 @@ def text_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _triples(path: str | Path) -> Iterator[tuple[str, str, str]]:
-    for number, line in read_lines(path):
-        yield _columns(line, "query, positive, negative", path, number)
-
-
-def _columns(line: str, names: str, path: str | Path, number: int) -> tuple[str, str, str]:
+def three_columns(line: str, names: str, path: str | Path, number: int) -> tuple[str, str, str]:
+    """
+    Raises:
+        InputError: the line has another number of tab-separated columns.
+    """
     columns = line.split("\t")
     if len(columns) != 3:
         problem = f"expected 3 tab-separated columns ({names}), got {len(columns)}: {line[:60]!r}"
-        raise InputError(problem, path=path, line=number)
+        raise InputError(problem, path=path, line=number, hint="tabs within a text must be made blanks")
     return columns[0], columns[1], columns[2]
 
 
-def _integer(text: str, path: str | Path, number: int) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
+def is_unicode(text: str) -> bool:
+    r"""Whether UTF-8 can hold it: JSON may spell half a surrogate pair, `"\ud83d"`, which no text has."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _grade(text: str, path: str | Path, number: int) -> int:
+    """Only ASCII digits: `int` would also take `1_0` or Arabic digits."""
+    if not _INTEGER.fullmatch(text) or abs(int(text)) > MAX_GRADE:
         hint = "the label is the grade as judged, such as 0 or 1"
-        raise InputError(f"label {text!r} is not an integer", path=path, line=number, hint=hint) from error
+        raise InputError(f"label {text[:60]!r} is not an integer", path=path, line=number, hint=hint)
+    return int(text)
 
 
 def _pair_of_json(line: str, path: str | Path, number: int) -> Pair:
     try:
         row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"not a JSON object: {line[:60]!r}", path=path, line=number) from error
+    except (ValueError, RecursionError) as error:
+        hint = 'a line is {"query": ..., "passage": ..., "label": ...}'
+        raise InputError(f"not a JSON object: {line[:60]!r}", path=path, line=number, hint=hint) from error
     if not isinstance(row, dict):
         raise InputError(f"expected a JSON object, got {line[:60]!r}", path=path, line=number)
     query, passage = (_text(row, field, path, number) for field in ("query", "passage"))
     label = row.get("label")
-    if not isinstance(label, int) or isinstance(label, bool):
-        raise InputError(f"label {label!r} is not an integer", path=path, line=number, hint="such as 0 or 1")
-    query_id, doc_id = str(row.get("query_id") or text_id(query)), str(row.get("doc_id") or text_id(passage))
-    return Pair(query_id, doc_id, query, passage, label)
+    if not isinstance(label, int) or isinstance(label, bool) or abs(label) > MAX_GRADE:
+        problem = f"label {_shown(label)} is not an integer"
+        raise InputError(problem, path=path, line=number, hint="the label is the grade as judged, such as 0 or 1")
+    query_id, doc_id = (_id(row, field, path, number) for field in ("query_id", "doc_id"))
+    return Pair(query_id or text_id(query), doc_id or text_id(passage), query, passage, label)
 
 
 def _text(row: dict[str, Any], field: str, path: str | Path, number: int) -> str:
     value = row.get(field)
     if not isinstance(value, str):
-        got = "is missing" if value is None else f"is {value!r}, expected a string"
+        got = "is missing" if value is None else f"is {_shown(value)}, expected a string"
         raise InputError(f"{field!r} {got}", path=path, line=number)
+    if not is_unicode(value):
+        raise InputError(f"{field!r} has half of a surrogate pair: {_shown(value)}", path=path, line=number)
     return value
 
 
-Reader = Callable[[], Iterator[Pair]]
+def _id(row: dict[str, Any], field: str, path: str | Path, number: int) -> str:
+    """The id as text, "" where it is left out; numbers count as ids."""
+    value = row.get(field, "")
+    if value is None or isinstance(value, bool) or not isinstance(value, str | int) or not is_unicode(str(value)):
+        raise InputError(f"{field!r} is {_shown(value)}, expected a string or left out", path=path, line=number)
+    return str(value)
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r}"[:60]

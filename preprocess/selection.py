@@ -1,4 +1,4 @@
-"""Which of the pairs read are explained: duplicates dropped, then the first N, or the first N/2 of each label."""
+"""Which of the pairs read are explained: duplicates dropped, then the first N, or as many of each side."""
 
 import hashlib
 import json
@@ -6,19 +6,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from exaranker.errors import InputError
 from exaranker.preprocess.readers import Reader
 from exaranker.schema import Pair
 
+Row = TypeVar("Row")
+
 
 @dataclass(frozen=True)
 class Quota:
-    """How many pairs are taken: in all, and of each side (None: no bound)."""
+    """How many pairs are taken: the first `total` (None: all), or `per_side` of the `sides` (irrelevant, relevant)."""
 
     total: int | None
-    per_side: int | None
+    per_side: int | None = None
+    sides: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,20 @@ class Selection:
     counts: dict[str, Any]
 
     def pairs(self) -> Iterator[Pair]:
-        return _take(unique(self.reader(), Counter()), self.positive_grade, self.quota)
+        """
+        Raises:
+            InputError: the input is no longer what it was; before the last pair, so that no dataset gets whole.
+        """
+        taken = _take(unique(self.reader(), Counter()), self.positive_grade, self.quota)
+        digest = hashlib.sha256()
+        for pair in islice(taken, self.num_pairs - 1):
+            digest.update(_line(pair))
+            yield pair
+        last = next(taken, None)
+        digest.update(b"" if last is None else _line(last))
+        if last is None or digest.hexdigest() != self.digest:
+            raise InputError("the input changed while it was read", hint="explain it into another --output_dir")
+        yield last
 
 
 def select(reader: Reader, positive_grade: int, limit: int | None = None, balance: bool = False) -> Selection:
@@ -49,10 +65,10 @@ def select(reader: Reader, positive_grade: int, limit: int | None = None, balanc
     quota = _quota(labels, positive_grade, limit, balance)
     digest, chosen = hashlib.sha256(), Counter[str]()
     for pair in _take(unique(reader(), Counter()), positive_grade, quota):
-        digest.update(json.dumps(pair, ensure_ascii=False).encode() + b"\n")
+        digest.update(_line(pair))
         chosen[str(pair.label)] += 1
     if not chosen:
-        raise InputError("no pairs to explain are left after duplicates and blanks are dropped")
+        raise InputError(_nothing_left(labels, positive_grade))
     counts = {
         "read": sum(labels.values()) + dropped["duplicate"] + dropped["blank"],
         "unique_by_label": dict(labels),
@@ -87,32 +103,51 @@ def unique(pairs: Iterable[Pair], dropped: Counter[str]) -> Iterator[Pair]:
         yield pair
 
 
-def batches(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
-    iterator = iter(pairs)
+def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
+def _line(pair: Pair) -> bytes:
+    return json.dumps(pair, ensure_ascii=False).encode() + b"\n"
+
+
+def _nothing_left(labels: dict[str, int], positive_grade: int) -> str:
+    if not labels:
+        return "no pairs to explain are left after duplicates and blanks are dropped"
+    counts = ", ".join(f"label {label}: {count}" for label, count in sorted(labels.items()))
+    return f"--balance finds pairs on one side of grade {positive_grade} only ({counts})"
+
+
 def _quota(labels: dict[str, int], positive_grade: int, limit: int | None, balance: bool) -> Quota:
     if not balance:
-        return Quota(limit, None)
+        return Quota(limit)
     positives = sum(count for label, count in labels.items() if int(label) >= positive_grade)
-    per_side = min(positives, sum(labels.values()) - positives)
-    return Quota(None, per_side if limit is None else min(per_side, max(1, limit // 2)))
+    sides = (sum(labels.values()) - positives, positives)
+    per_side = min(sides)
+    return Quota(None, per_side if limit is None else min(per_side, max(1, limit // 2)), sides)
 
 
 def _take(pairs: Iterable[Pair], positive_grade: int, quota: Quota) -> Iterator[Pair]:
     if quota.per_side is None:
         yield from islice(pairs, quota.total)
         return
-    taken = {True: 0, False: 0}
+    seen = [0, 0]
     for pair in pairs:
-        side = pair.label >= positive_grade
-        if taken[side] < quota.per_side:
-            taken[side] += 1
+        side = int(pair.label >= positive_grade)
+        if is_taken(seen[side], quota.per_side, quota.sides[side]):
             yield pair
-        if min(taken.values()) == quota.per_side:
-            return
+        seen[side] += 1
+
+
+def is_taken(index: int, taken: int, total: int) -> bool:
+    """Whether item `index` is one of `taken` items spread evenly over `total`: files are often ordered by query.
+
+    >>> [index for index in range(10) if is_taken(index, 4, 10)]
+    [2, 4, 7, 9]
+    """
+    return (index + 1) * taken // total > index * taken // total
 
 
 def _digest(first: str, second: str) -> int:

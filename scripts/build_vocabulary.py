@@ -8,21 +8,18 @@ from pathlib import Path
 
 import sentencepiece
 
+from exaranker.files import read_lines
+
 # Pieces that must stay whole, as in T5's vocabulary; "▁" is SentencePiece's mark for a space.
 LABEL_PIECES = ["▁true", "▁false"]
 
 
 def texts(sample: Path) -> list[str]:
     """The words of every sample file, without ids and labels."""
-    lines = [
-        line.split("\t")[1:] for name in ("queries", "passages", "pairs") for line in _lines(sample / f"{name}.tsv")
-    ]
+    files = [sample / f"{name}.tsv" for name in ("queries", "passages", "pairs")]
+    lines = [line.split("\t")[1:] for file in files for _, line in read_lines(file)]
     prompt = 'Is the question: "" answered by the document: ""? Give an explanation.'
     return [text for columns in lines for text in columns] + [prompt] * 50
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ A dataset is a folder that `exaranker explain` completed. It is named in one of 
   `import exaranker.tasks`, is enough, and `MIXTURE_OR_TASK_NAME = 'exaranker_sample_label_explanation'` resolves.
 * `register_dataset("sample", DIR, FILE, "exaranker")`, which is what `exaranker train` calls for its gin macros.
 
+`EXARANKER_TASK_CACHE=DIR` says where tasks are that SeqIO's offline job cached.
+
 Both refuse a folder whose manifest is incomplete or does not match its shards. `docs/tasks.md` shows every style.
 """
 
@@ -16,14 +18,26 @@ if __name__ != "exaranker.tasks":
 import os
 
 from exaranker.tasks.registry import (
-    dataset_of,
     get_task_or_mixture,
+    has_soft_labels,
     register_dataset,
+    register_dataset_of,
     register_from_environment,
     register_mixture,
     template_of,
+    tokenizer_of,
+    vocabulary_of,
 )
 
-__all__ = ["dataset_of", "get_task_or_mixture", "register_dataset", "register_mixture", "template_of"]
+__all__ = [
+    "get_task_or_mixture",
+    "has_soft_labels",
+    "register_dataset",
+    "register_dataset_of",
+    "register_mixture",
+    "template_of",
+    "tokenizer_of",
+    "vocabulary_of",
+]
 
 register_from_environment(os.environ)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from exaranker.errors import InputError
 from exaranker.tasks.styles import Example, Style
-from exaranker.templates import ENCODER_DECODER, Template, encode_input, pieces
+from exaranker.templates import ENCODER_DECODER, Template, encode_input, label_ids, pieces
 from exaranker.tokenization import Tokenizer
 
 Preprocessor = Callable[..., tf.data.Dataset]
@@ -33,15 +33,18 @@ def pipeline(
 ) -> list[Preprocessor | seqio.CacheDatasetPlaceholder]:
     """The preprocessors of a task. What SeqIO caches is tokenised, and cut to length when it is read."""
     counts = label_tokens(template, tokenizer)
+    longest_label = max(counts.alone if style.label_first else counts.alone + counts.tail)
+    first_tokens = label_ids(tokenizer, template) if style.soft else (0, 0)
     steps: list[Any] = [
         *([style.rewrite] if style.rewrite else []),
+        partial(share_label, first_tokens=first_tokens, soft=style.soft),
         partial(write_texts, style=style, template=template),
         partial(tokenize, template=template, vocabulary=vocabulary, tokenizer=tokenizer, counts=counts),
     ]
     return [
         *(_mapped(step) for step in steps),
         seqio.CacheDatasetPlaceholder(),
-        partial(fit_lengths, template=template, tokenizer=tokenizer, longest_label=max(counts.alone + counts.tail)),
+        partial(fit_lengths, template=template, tokenizer=tokenizer, longest_label=longest_label),
     ]
 
 
@@ -53,6 +56,20 @@ def label_tokens(template: Template, tokenizer: Tokenizer) -> LabelTokens:
     alone = [len(tokenizer.encode(template.lead + word)) for word in words]
     last = [len(tail) - len(tokenizer.encode(before.rstrip())) for tail in tails]
     return LabelTokens((alone[0], alone[1]), (last[0], last[1]), (len(tails[0]), len(tails[1])))
+
+
+def share_label(example: Example, *, first_tokens: tuple[int, int], soft: bool) -> Example:
+    """Adds the first token of the label the row does not have, and the share of the label's loss that it takes.
+
+    The share is the LLM's doubt in the given label: 0.2 for a relevant pair that it finds relevant with 0.8. It is 0
+    without soft labels, and where the LLM was not asked. `first_tokens` are the irrelevant and the relevant label's.
+    """
+    doubt = tf.abs(tf.cast(example["relevant"], tf.float32) - example["llm_relevance"])
+    return {
+        **example,
+        "other_label": tf.gather(tf.constant(first_tokens[::-1], tf.int32), example["relevant"]),
+        "other_label_share": tf.where((example["llm_relevance"] >= 0) & soft, doubt, 0.0),
+    }
 
 
 def write_texts(example: Example, *, style: Style, template: Template) -> Example:
@@ -91,7 +108,7 @@ def tokenize(
 
 def fit_lengths(
     dataset: tf.data.Dataset,
-    sequence_length: Mapping[str, int] | None,
+    sequence_length: Mapping[str, int] | None = None,
     *,
     template: Template,
     tokenizer: Tokenizer,

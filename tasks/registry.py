@@ -21,6 +21,10 @@ from exaranker.tokenization import Tokenizer, load_tokenizer
 DATASETS = "EXARANKER_DATASETS"  # name=directory[,name=directory]
 VOCABULARY = "EXARANKER_VOCABULARY"
 TEMPLATE = "EXARANKER_TEMPLATE"
+CACHE = "EXARANKER_TASK_CACHE"  # directory[,directory]: where SeqIO's caching job put tasks
+
+_ASK = "make it: exaranker explain --gin.explainer.relevance_prompt=\"'relevance'\""
+MIXTURE = "mixture"  # of label and label_explanation, one to one
 
 
 class Dataset(NamedTuple):
@@ -34,14 +38,24 @@ class Dataset(NamedTuple):
     vocabulary: seqio.Vocabulary
 
 
+class Lacking(NamedTuple):
+    """Why a style cannot be had of a dataset."""
+
+    what: str
+    remedy: str
+
+
 _datasets: dict[str, Dataset] = {}
 _templates: dict[str, Template] = {}  # by task
+_soft: set[str] = set()  # tasks with soft labels
 
 
 def register_dataset(
     name: str, directory: str | Path, vocabulary_path: str | Path, template: str = "exaranker"
 ) -> list[str]:
-    """Registers a task per style, partial rates and a mixture; returns their names. A name is replaced when it returns.
+    """Registers a task per style, partial rates and a mixture; returns their names.
+
+    A dataset of the same name is replaced. Styles that need what the dataset lacks are left out.
 
     >>> register_dataset("sample", "data/sample", "examples/sample/spiece.model")[:2]
     ['exaranker_sample_label', 'exaranker_sample_label_explanation']
@@ -59,10 +73,35 @@ def register_dataset(
         load_tokenizer(vocabulary_path),
         load_vocabulary(vocabulary_path),
     )
+    _forget(name)
     _datasets[name] = dataset
-    names = [_add_task(dataset, style) for style in (*STYLES, *(f"label_explanation_p{rate}" for rate in PERCENTS))]
+    styles = (*STYLES, *(f"label_explanation_p{rate}" for rate in PERCENTS))
+    names = [_add_task(dataset, style) for style in styles if not _lacking(dataset, style)]
+    if _lacking(dataset, MIXTURE):
+        return names
     both = {task_name(name, "label"): 1.0, task_name(name, "label_explanation"): 1.0}
-    return [*names, register_mixture(task_name(name, "mixture"), both)]
+    return [*names, register_mixture(task_name(name, MIXTURE), both)]
+
+
+def register_dataset_of(
+    task: str, directory: str | Path, vocabulary_path: str | Path, template: str = "exaranker"
+) -> list[str]:
+    """Registers `directory` as the dataset that a task is named after; returns the names of its tasks.
+
+    Raises:
+        InputError: the task's name is not one of a dataset and a style (the nearest are offered), or as
+            `register_dataset`.
+    """
+    name = dataset_of(task)
+    if name is None:
+        words = task.removeprefix("exaranker_").split("_")
+        datasets = ("_".join(words[:count]) for count in range(1, len(words) + 1))
+        possible = [task_name(dataset, style) for dataset in datasets for style in (*STYLES, MIXTURE)]
+        raise InputError(
+            f"MIXTURE_OR_TASK_NAME {task!r} does not name a dataset and a style, as exaranker_DATASET_STYLE",
+            hint=nearest(task, possible),
+        )
+    return register_dataset(name, directory, vocabulary_path, template)
 
 
 def register_mixture(name: str, rates: Mapping[str, float]) -> str:
@@ -83,9 +122,12 @@ def register_mixture(name: str, rates: Mapping[str, float]) -> str:
 def register_from_environment(environment: Mapping[str, str]) -> list[str]:
     """Registers what $EXARANKER_DATASETS names; with several datasets also `exaranker_all_{style}`, mixed by size.
 
+    Cached tasks are looked for in $EXARANKER_TASK_CACHE.
+
     Raises:
         InputError: a variable is missing or malformed, or as `register_dataset`.
     """
+    seqio.add_global_cache_dirs([directory for directory in environment.get(CACHE, "").split(",") if directory])
     named = [item.partition("=") for item in environment.get(DATASETS, "").split(",") if item]
     for name, _, directory in named:
         if not (name and directory and environment.get(VOCABULARY)):
@@ -106,14 +148,17 @@ def get_task_or_mixture(name: str) -> seqio.Task | seqio.Mixture:
     """A registered task or mixture; `…_label_explanation_pN` is registered for any N when it is asked for.
 
     Raises:
-        InputError: there is none of that name; the nearest names are offered.
+        InputError: there is none of that name (the nearest names are offered), or its dataset lacks what it needs.
     """
     known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
     if name not in known:
         dataset = _datasets.get(dataset_of(name) or "")
-        if dataset is None or style_named(name.removeprefix(task_name(dataset.name, ""))) is None:
+        style = name.removeprefix(task_name(dataset.name, "")) if dataset else ""
+        if dataset is None or (style != MIXTURE and style_named(style) is None):
             raise InputError(f"unknown task or mixture {name!r}", hint=nearest(name, known))
-        _add_task(dataset, name.removeprefix(task_name(dataset.name, "")))
+        if lacking := _lacking(dataset, style):
+            raise InputError(f"{name} cannot be made: {lacking.what}", path=dataset.directory, hint=lacking.remedy)
+        _add_task(dataset, style)
     return seqio.get_mixture_or_task(name)
 
 
@@ -123,7 +168,7 @@ def dataset_of(name: str) -> str | None:
     >>> dataset_of("exaranker_my_data_label_explanation")
     'my_data'
     """
-    styles = sorted([*STYLES, r"label_explanation_p\d+", "mixture"], key=len, reverse=True)
+    styles = sorted([*STYLES, r"label_explanation_p\d+", MIXTURE], key=len, reverse=True)
     matches = (re.fullmatch(rf"exaranker_(\w+)_{style}", name) for style in styles)
     return next((match[1] for match in matches if match), None)
 
@@ -140,6 +185,28 @@ def template_of(name: str) -> Template:
     if name not in _templates:
         raise InputError(f"{name!r} is not a task over explanations, so it has no template")
     return _templates[name]
+
+
+def has_soft_labels(name: str) -> bool:
+    """Whether a task, or one in a mixture, shares out its label's loss between both labels."""
+    return any(task.name in _soft for task in seqio.get_subtasks(get_task_or_mixture(name)))
+
+
+def tokenizer_of(name: str) -> Tokenizer:
+    """The tokenizer of one of our tasks.
+
+    Raises:
+        InputError: it is not a task over explanations.
+    """
+    dataset = _datasets.get(dataset_of(name) or "")
+    if dataset is None:
+        raise InputError(f"{name!r} is not a task over explanations, so it has no tokenizer")
+    return dataset.tokenizer
+
+
+def vocabulary_of(name: str) -> seqio.Vocabulary:
+    """The vocabulary of a task or mixture, for models that ask for one."""
+    return get_task_or_mixture(name).output_features["targets"].vocabulary
 
 
 def task_name(dataset: str, style: str) -> str:
@@ -161,7 +228,28 @@ def _add_task(dataset: Dataset, style_name: str) -> str:
         metric_fns=_metrics(style),
     )
     _templates[name] = template
+    if style.soft:
+        _soft.add(name)
     return name
+
+
+def _forget(dataset: str) -> None:
+    """Removes a dataset's tasks and its mixture, so that none of an earlier dataset of that name stays."""
+    for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
+        for name in [name for name in registry.names() if dataset_of(name) == dataset]:
+            registry.remove(name)
+
+
+def _lacking(dataset: Dataset, style_name: str) -> Lacking | None:
+    """What a style needs and the dataset does not have."""
+    settings = dataset.manifest.get("settings", {})
+    style = style_named("label_explanation" if style_name == MIXTURE else style_name)
+    assert style is not None
+    if style.explained and settings.get("engine", {}).get("name") == "none":
+        return Lacking("the dataset has no explanations", "make them: exaranker explain, without --engine none")
+    if style.soft and "relevance" not in settings:
+        return Lacking("the dataset has no relevance by the LLM's own judgement", _ASK)
+    return None
 
 
 def _template(dataset: Dataset, style: Style) -> Template:
@@ -177,7 +265,8 @@ def _metrics(style: Style) -> list[Any]:
 
 def _mix_all(datasets: Iterable[str]) -> list[str]:
     rows = {name: float(sum(shard["rows"] for shard in _datasets[name].manifest["shards"])) for name in datasets}
-    return [
-        register_mixture(task_name("all", style), {task_name(name, style): rate for name, rate in rows.items()})
+    rates = {
+        style: {task_name(name, style): rate for name, rate in rows.items() if not _lacking(_datasets[name], style)}
         for style in STYLES
-    ]
+    }
+    return [register_mixture(task_name("all", style), mixed) for style, mixed in rates.items() if mixed]

@@ -23,9 +23,13 @@ STOPWORDS = (
 
 @dataclass(frozen=True)
 class Style:
-    """A target form, and how the explanation is changed before it is written."""
+    """A target form, and how the explanation is changed before it is written.
+
+    With `soft`, the label's loss is shared out between both labels by the LLM's own probability of relevance.
+    """
 
     explained: bool = True
+    soft: bool = False
     label_first: bool = True
     mismatched: bool = False
     rewrite: Rewrite | None = None
@@ -54,16 +58,6 @@ def partly_explained(example: Example, percent: int) -> Example:
     return {**example, "explanation": tf.where(kept, example["explanation"], "")}
 
 
-def soft_label(example: Example) -> Example:
-    """Draws the label with the LLM's own probability of relevance, where the dataset has one.
-
-    The expected cross-entropy is that against the soft label, with targets that any engine can train on.
-    """
-    draw = tf.cast(row_hash(example, 2**20), tf.float32) / 2**20
-    drawn = tf.cast(draw < example["llm_relevance"], tf.int64)
-    return {**example, "relevant": tf.where(example["llm_relevance"] < 0, example["relevant"], drawn)}
-
-
 STYLES: dict[str, Style] = {
     "label": Style(explained=False),
     "label_explanation": Style(),
@@ -71,7 +65,7 @@ STYLES: dict[str, Style] = {
     "shuffled": Style(rewrite=shuffled_words),
     "mismatched": Style(mismatched=True),
     "keywords": Style(rewrite=keywords),
-    "soft_label": Style(explained=False, rewrite=soft_label),
+    "soft_label": Style(explained=False, soft=True),
     "monot5": Style(explained=False, template="monot5"),
 }
 PERCENTS = (10, 25, 50, 75, 90)

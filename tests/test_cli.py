@@ -1,4 +1,5 @@
 import importlib
+import os
 import subprocess
 import sys
 
@@ -21,8 +22,9 @@ def test_every_verb_explains_itself_with_an_example(verb, capsys):
     assert f"exaranker {verb} " in capsys.readouterr().out.partition("example:")[2]
 
 
-def test_help_imports_nothing_heavy():
-    loaded = f"import sys, {', '.join(f'exaranker.commands.{verb}_' for verb in cli.VERBS)}"
+@pytest.mark.parametrize("modules", [["exaranker"], [f"exaranker.commands.{verb}_" for verb in cli.VERBS]])
+def test_package_and_help_import_nothing_heavy(modules):
+    loaded = f"import sys, {', '.join(modules)}"
     check = f"{loaded}; print([name for name in {HEAVY} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout == "[]\n"
 
@@ -49,6 +51,25 @@ def test_no_verb_shows_the_overview():
     result = exaranker()
     assert result.returncode == 2
     assert all(verb in result.stdout for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [(["--help"], ""), (["--help"], "1"), (["rerank", "--help"], ""), (["retrieve"], ""), (["retrieve"], "1")],
+)
+def test_a_reader_that_has_gone_is_no_traceback(words, unbuffered, tmp_path):
+    """`exaranker ... | head -0`, with the pipe closed before anything is printed."""
+    if words == ["retrieve"]:
+        (tmp_path / "texts.tsv").write_text("a\tsome words\n")
+        texts = [f"--{name}={tmp_path / 'texts.tsv'}" for name in ("queries", "passages")]
+        words = [*words, *texts, f"--output={tmp_path / 'run.trec'}"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "exaranker.cli", *words]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("package", ["tasks", "preprocess"])

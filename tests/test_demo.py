@@ -12,13 +12,13 @@ from exaranker.resources import shipped
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """(output folder, what was printed) of a demo on 32 pairs."""
+    """(output folder, what was printed) of a demo on few pairs, for a few steps."""
     output = tmp_path_factory.mktemp("demo")
     return output, run_demo(output)
 
 
 def run_demo(output):
-    words = ["demo", "--output_dir", str(output), "--pairs", "32"]
+    words = ["demo", "--output_dir", str(output), "--pairs", "32", "--train_steps", "8"]
     return subprocess.run(
         [sys.executable, "-m", "exaranker.cli", *words], check=True, stdout=subprocess.PIPE, text=True, timeout=800
     ).stdout
@@ -50,9 +50,36 @@ def test_a_second_demo_reuses_every_stage(finished):
 
 def test_a_stage_is_run_again_when_what_it_wrote_has_changed(tmp_path):
     sample = shipped("examples/sample")
-    bm25 = demo.stages(tmp_path, sample, shipped("t5x_configs"), 8)[0]
+    bm25 = demo.stages(tmp_path, sample, shipped("t5x_configs"), 8, 8)[0]
     demo.run_or_reuse(bm25, tmp_path, "[1/7]")
-    whole = bm25.writes.read_bytes()
-    bm25.writes.write_bytes(whole[:100])
+    (run,) = bm25.writes
+    whole = run.read_bytes()
+    run.write_bytes(whole[:100])
     demo.run_or_reuse(bm25, tmp_path, "[1/7]")
-    assert bm25.writes.read_bytes() == whole
+    assert run.read_bytes() == whole
+
+
+def test_a_finished_stage_is_reused_and_says_so(tmp_path, capsys):
+    bm25 = demo.stages(tmp_path, shipped("examples/sample"), shipped("t5x_configs"), 8, 8)[0]
+    seconds = demo.run_or_reuse(bm25, tmp_path, "[1/7]")
+    written = bm25.writes[0].stat().st_mtime_ns
+    assert demo.run_or_reuse(bm25, tmp_path, "[1/7]") == seconds
+    assert capsys.readouterr().out.endswith(f"[1/7] bm25: finished before, re-used ({seconds:.0f} s then)\n")
+    assert bm25.writes[0].stat().st_mtime_ns == written
+
+
+def test_a_stage_that_fails_ends_the_demo_and_leaves_no_record(tmp_path, capfd):
+    stage = demo.Stage("bm25", ["retrieve", "--queries", "none.tsv", "--passages", "x", "--output", "y"], [], [])
+    with pytest.raises(SystemExit) as stopped:
+        demo.run_or_reuse(stage, tmp_path, "[1/7]")
+    assert "the stage 'bm25' failed; the same command will continue there" in str(stopped.value.code)
+    assert "none.tsv: no such file" in capfd.readouterr().err
+    assert not (tmp_path / "stages").exists()
+
+
+def test_what_a_stage_reads_an_earlier_one_writes_or_the_sample_has(tmp_path):
+    sample, configs = shipped("examples/sample"), shipped("t5x_configs")
+    written = {tmp_path / "explanations" / "manifest.json"}
+    for stage in demo.stages(tmp_path / "", sample, configs, 8, 8):
+        assert all(path in written or path.is_file() for path in stage.reads), stage.name
+        written |= set(stage.writes)

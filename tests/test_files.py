@@ -3,7 +3,16 @@ import gzip
 import pytest
 
 from exaranker.errors import InputError, nearest, require
-from exaranker.files import atomic_path, open_input, read_json, read_lines, sha256_json, write_json, write_text
+from exaranker.files import (
+    atomic_path,
+    open_input,
+    prepare_output,
+    read_json,
+    read_lines,
+    sha256_json,
+    write_json,
+    write_text,
+)
 
 
 def test_write_is_whole_or_absent(tmp_path):
@@ -35,6 +44,46 @@ def test_lines_are_numbered_and_unzipped(tmp_path):
     with gzip.open(tmp_path / "lines.gz", "wb") as stream:
         stream.write("one\r\ntwo é\n".encode())
     assert list(read_lines(tmp_path / "lines.gz")) == [(1, "one"), (2, "two é")]
+
+
+def test_only_newlines_end_a_line(tmp_path):
+    """Not what `str.splitlines` takes for one: such characters are in real passages."""
+    line = "id\ta\x85b\u2028c\u2029d\re\x0bf\x0cg\x1ch"
+    (tmp_path / "lines").write_bytes(f"{line}\n{line}\r\n{line}".encode())
+    assert list(read_lines(tmp_path / "lines")) == [(1, line), (2, line), (3, line)]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    (tmp_path / "lines").write_bytes("\ufeffq1\tone\n\ufefftwo\n".encode())
+    assert list(read_lines(tmp_path / "lines")) == [(1, "q1\tone"), (2, "\ufefftwo")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"", mtime=0), "lines.gz: the file is empty"),
+        (b"q1 Q0 d1 1 2.0 t\n", "lines.gz: the gzip file is truncated or damaged: Not a gzipped file"),
+        (
+            gzip.compress(b"one\n", mtime=0)[:-12],
+            "lines.gz: the gzip file is truncated or damaged: Compressed file ended",
+        ),
+    ],
+    ids=["empty", "not gzip", "cut off"],
+)
+def test_gzip_without_a_line(tmp_path, content, message):
+    (tmp_path / "lines.gz").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        list(read_lines(tmp_path / "lines.gz"))
+    assert message in str(caught.value)
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a folder, expected a file to write"):
+        prepare_output(tmp_path)
+    with pytest.raises(InputError, match=r"file: cannot make this folder: File exists"):
+        prepare_output(tmp_path / "file" / "run.trec")
+    assert prepare_output(tmp_path / "a" / "b" / "run.trec").parent.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_altered_shard_is_named(dataset):
 
 def test_missing_shard_is_named(dataset):
     (dataset / "explanations-00000-of-00002.tfrecord").unlink()
-    with pytest.raises(InputError, match=r"00000-of-00002\.tfrecord: the manifest lists this shard, but it is missing"):
+    with pytest.raises(InputError, match=r"00000-of-00002\.tfrecord: the manifest lists this file, but it is missing"):
         schema.verify(dataset)
 
 

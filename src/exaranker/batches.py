@@ -1,12 +1,14 @@
 """SeqIO tasks -> batches of numpy arrays: packed or padded, sharded into streams, and the same again after a restart.
 
-The features are named as SeqIO's converters name them. Ours add `decoder_label_weights`, and a decoder-only sequence
-starts with the prompt itself: LLMs know no begin-of-sequence token 0 before it.
+The features are named as SeqIO's converters name them. Ours add `decoder_label_weights` and, for soft labels,
+`decoder_other_labels` and `decoder_other_label_shares`. A decoder-only sequence starts with the prompt itself: LLMs
+know no begin-of-sequence token 0 before it.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,14 +17,17 @@ import tensorflow as tf
 from jaxtyping import Int, Num
 
 from exaranker.errors import InputError
-from exaranker.tasks import get_task_or_mixture
+from exaranker.tasks import get_task_or_mixture, has_soft_labels
 from exaranker.tasks.preprocessors import LABEL
 from exaranker.templates import DECODER_ONLY
 
 Features = dict[str, tf.Tensor]
 ROWS = "rows"  # per target token: 1 + the number of its row in the dataset
+KEPT = ["row", "targets_part", "other_label", "other_label_share"]
 PROMPT = 3  # beside preprocessors.LABEL and EXPLANATION
-LENGTH_STEPS = 8  # unpacked batches are cut to a multiple of 1/8 of the full length, so at most 8 shapes compile
+SHARE_UNIT = 2**20  # shares of 1 are counted in it: SeqIO packs integers only
+OTHERS = ("other", "share")
+LENGTH_STEPS = 8  # unpacked batches are cut to a multiple of 1/8 of both full lengths, so at most 8 shapes compile
 
 
 class Batch(NamedTuple):
@@ -67,25 +72,30 @@ class BatchSpec:
 class Batches(Iterator[Batch]):
     """Batches of the given streams, from the given state on.
 
+    A split that is read once ends with its longest stream; streams that are through give padding until then.
+
     Raises:
-        InputError: unknown task, a question that does not fit its length, or a damaged dataset.
+        InputError: unknown task, a question that does not fit its length, a damaged dataset, or no rows to repeat.
     """
 
     def __init__(self, spec: BatchSpec, streams: Sequence[int] = (0,), state: Mapping[str, int] | None = None):
-        self._spec = spec
+        self._spec, self._streams = spec, streams
         self._delivered = state["batches"] if state else 0
-        rows = spec.batch_size // spec.num_streams
-        datasets = [_stream(spec, index).batch(rows).skip(self._delivered).prefetch(4) for index in streams]
+        self._rows = spec.batch_size // spec.num_streams
+        if spec.repeat:
+            _check_rows(spec, streams)
+        datasets = [_stream(spec, index).batch(self._rows).skip(self._delivered).prefetch(4) for index in streams]
         self._iterators = [dataset.as_numpy_iterator() for dataset in datasets]
-        self._rows = rows
 
     def __next__(self) -> Batch:
         try:
-            parts = [next(iterator) for iterator in self._iterators]
+            parts: list[dict[str, np.ndarray]] = [next(iterator, {}) for iterator in self._iterators]
         except tf.errors.OpError as error:
-            raise _plain(error) from error
+            raise input_error(error) from error
+        if not any(parts):
+            raise StopIteration
         self._delivered += 1
-        arrays = {name: np.concatenate([_fill(part[name], self._rows) for part in parts]) for name in parts[0]}
+        arrays = _joined(parts, self._rows)
         ids = np.unique(arrays.pop(ROWS))
         if self._spec.trim and not self._spec.pack:
             arrays = _trim(arrays)
@@ -96,12 +106,28 @@ class Batches(Iterator[Batch]):
         return {"batches": self._delivered}
 
 
+def _check_rows(spec: BatchSpec, streams: Sequence[int]) -> None:
+    """A stream without rows, repeated, would be waited for without end."""
+    once = replace(spec, repeat=False, shuffle=False, pack=False)
+    for index in streams:
+        try:
+            empty = not any(True for _ in _stream(once, index).take(1))
+        except tf.errors.OpError as error:
+            raise input_error(error) from error
+        if empty:
+            part = f" in stream {index} of {spec.num_streams}" if spec.num_streams > 1 else ""
+            hint = "explain more pairs, or lower DATA_STREAMS" if part else "explain more pairs"
+            raise InputError(f"split {spec.split!r} of {spec.task} has no rows{part}", hint=hint)
+
+
 def _stream(spec: BatchSpec, index: int) -> tf.data.Dataset:
     task = get_task_or_mixture(spec.task)
     if spec.split not in task.splits:
         raise InputError(f"task {spec.task} has no split {spec.split!r}", hint=f"it has: {', '.join(task.splits)}")
+    if spec.use_cached:
+        _check_cached(task, spec.split)
     # A mixture drops what it is not told to keep.
-    keep = {"passthrough_features": ["row", "targets_part"]} if isinstance(task, seqio.Mixture) else {}
+    keep = {"passthrough_features": KEPT} if isinstance(task, seqio.Mixture) else {}
     dataset = task.get_dataset(
         sequence_length=dict(spec.lengths),
         split=spec.split,
@@ -117,12 +143,31 @@ def _stream(spec: BatchSpec, index: int) -> tf.data.Dataset:
     return convert(dataset, spec)
 
 
+def _check_cached(task: seqio.Task | seqio.Mixture, split: str) -> None:
+    for part in seqio.get_subtasks(task):
+        if part.cache_dir is None:
+            folders = (
+                ", ".join(map(str, seqio.utils.get_global_cache_dirs())) or "EXARANKER_TASK_CACHE, which is not set"
+            )
+            raise InputError(
+                f"USE_CACHED_TASKS is set, but {part.name} is not cached in {folders}",
+                hint="cache it as docs/tasks.md shows, or set USE_CACHED_TASKS = False",
+            )
+        # SeqIO cannot open a cached split without rows: it has described none of their features.
+        with tf.io.gfile.GFile(seqio.utils.get_cached_info_path(part.cache_dir, split)) as stream:
+            if not json.load(stream):
+                raise InputError(f"split {split!r} of {part.name} has no rows", hint="explain more pairs")
+
+
 def _encoder_decoder(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
     inputs, targets = spec.lengths["inputs"], spec.lengths["targets"]
+    soft = has_soft_labels(spec.task)
 
     def select(row: Features) -> Features:
         numbers = tf.fill(tf.shape(row["targets"]), row["row"] + 1)
-        return {"inputs": row["inputs"], "targets": row["targets"], "part": row["targets_part"], ROWS: numbers}
+        others = _other_labels(row, tf.size(row["targets"]), 0) if soft else {}
+        kept = {"inputs": row["inputs"], "targets": row["targets"], "part": row["targets_part"]}
+        return {**kept, ROWS: numbers, **others}
 
     def convert(packed: Features) -> Features:
         segments = packed.get("targets_segment_ids")
@@ -131,6 +176,7 @@ def _encoder_decoder(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Datas
             "decoder_target_tokens": packed["targets"],
             "decoder_input_tokens": seqio.utils.make_autoregressive_inputs(packed["targets"], sequence_id=segments),
             **_weights(packed),
+            **_soft_labels(packed),
         }
         if segments is not None:
             features["encoder_segment_ids"] = packed["inputs_segment_ids"]
@@ -140,11 +186,13 @@ def _encoder_decoder(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Datas
         return features
 
     lengths = {"inputs": inputs, "targets": targets, "part": targets, ROWS: targets}
+    lengths |= dict.fromkeys(OTHERS if soft else (), targets)
     return _pack_or_pad(dataset.map(select), lengths, spec.pack).map(convert)
 
 
 def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
     """Prompt and answer in one sequence; the loss is on the answer only."""
+    soft = has_soft_labels(spec.task)
 
     def select(row: Features) -> Features:
         tokens = tf.concat([row["inputs"], row["targets"]], 0)
@@ -153,7 +201,9 @@ def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
         # SeqIO packs what is not 0: every value is raised by one, and lowered again after packing.
         in_prompt = tf.cast(tf.range(tf.size(tokens) - 1) < prompt, tf.int32) + 1
         numbers = tf.fill([tf.size(tokens) - 1], row["row"] + 1)
-        return {"previous": tokens[:-1] + 1, "next": tokens[1:] + 1, "part": part, "prompt": in_prompt, ROWS: numbers}
+        others = _other_labels(row, tf.size(tokens) - 1, prompt - 1) if soft else {}
+        kept = {"previous": tokens[:-1] + 1, "next": tokens[1:] + 1, "part": part, "prompt": in_prompt}
+        return {**kept, ROWS: numbers, **others}
 
     def convert(packed: Features) -> Features:
         features = {
@@ -161,6 +211,7 @@ def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
             "decoder_target_tokens": tf.maximum(packed["next"] - 1, 0),
             "decoder_causal_attention": tf.maximum(packed["prompt"] - 1, 0),
             **_weights(packed),
+            **_soft_labels(packed),
         }
         if "next_segment_ids" in packed:
             features["decoder_segment_ids"] = packed["next_segment_ids"]
@@ -168,7 +219,7 @@ def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
         return features
 
     length = spec.lengths["inputs"] + spec.lengths["targets"]
-    lengths = dict.fromkeys(("previous", "next", "part", "prompt", ROWS), length)
+    lengths = dict.fromkeys(("previous", "next", "part", "prompt", ROWS, *(OTHERS if soft else ())), length)
     return _pack_or_pad(dataset.map(select), lengths, spec.pack).map(convert)
 
 
@@ -181,10 +232,32 @@ def _weights(packed: Features) -> Features:
     }
 
 
+def _other_labels(row: Features, length: tf.Tensor, position: tf.Tensor | int) -> Features:
+    """The other label and its share, at the one position that predicts the label's first token."""
+    at_label = tf.one_hot(position, length, dtype=tf.int32)
+    share = tf.cast(tf.round(row["other_label_share"] * SHARE_UNIT), tf.int32)
+    return {"other": row["other_label"] * at_label + 1, "share": share * at_label + 1}  # raised by one, as above
+
+
+def _soft_labels(packed: Features) -> Features:
+    if "other" not in packed:
+        return {}
+    other, share = (tf.maximum(packed[name] - 1, 0) for name in OTHERS)
+    return {"decoder_other_labels": other, "decoder_other_label_shares": tf.cast(share, tf.float32) / SHARE_UNIT}
+
+
 def _pack_or_pad(dataset: tf.data.Dataset, lengths: Mapping[str, int], pack: bool) -> tf.data.Dataset:
     if pack:
         return seqio.utils.trim_and_pack_dataset(dataset, lengths)
     return seqio.utils.trim_and_pad_dataset(dataset, lengths)
+
+
+def _joined(
+    parts: Sequence[Mapping[str, Num[np.ndarray, "some length"]]], rows: int
+) -> dict[str, Num[np.ndarray, "all length"]]:
+    """One batch of the streams' parts, each filled up to `rows`; a part may be empty, but not all."""
+    some = next(part for part in parts if part)
+    return {name: np.concatenate([_fill(part.get(name, some[name][:0]), rows) for part in parts]) for name in some}
 
 
 def _fill(array: Num[np.ndarray, "some length"], rows: int) -> Num[np.ndarray, "rows length"]:
@@ -193,26 +266,29 @@ def _fill(array: Num[np.ndarray, "some length"], rows: int) -> Num[np.ndarray, "
 
 
 def _trim(arrays: Mapping[str, Num[np.ndarray, "rows length"]]) -> dict[str, Any]:
-    """Cuts the columns that are padding in every row, to one of a few lengths."""
-    lengths = {side: _bucket(arrays, side) for side in ("encoder", "decoder")}
-    return {name: array[:, : lengths[name.partition("_")[0]]] for name, array in arrays.items()}
+    """Cuts columns that are padding in every row: to the fewest eighths that hold both sides, so shapes are few."""
+    used = [arrays[name] for name in ("encoder_input_tokens", "decoder_loss_weights") if name in arrays]
+    steps = max(map(_steps, used))
+    return {name: array[:, : steps * _step(array)] for name, array in arrays.items()}
 
 
-def _bucket(arrays: Mapping[str, Int[np.ndarray, "rows length"]], side: str) -> int:
-    tokens = [array for name, array in arrays.items() if name.startswith(side) and name.endswith("tokens")]
-    if not tokens:
-        return 0
-    full = tokens[0].shape[1]
-    used = max((int(np.flatnonzero(array.any(axis=0)).max(initial=0)) + 1 for array in tokens), default=1)
-    step = -(-full // LENGTH_STEPS)
-    return min(-(-used // step) * step, full)
+def _steps(array: Int[np.ndarray, "rows length"]) -> int:
+    """How many steps hold the longest row."""
+    used = int(np.flatnonzero(array.any(axis=0)).max(initial=0)) + 1
+    return -(-used // _step(array))
 
 
-def _plain(error: tf.errors.OpError) -> Exception:
-    """An InputError raised inside the pipeline, freed of TensorFlow's wrapping."""
+def _step(array: Num[np.ndarray, "rows length"]) -> int:
+    return -(-array.shape[1] // LENGTH_STEPS)
+
+
+def input_error(error: tf.errors.OpError) -> Exception:
+    """An InputError that was raised inside a tf.data pipeline, freed of TensorFlow's wrapping."""
     match = re.search(r"InputError: (.+)", str(error.message))
     if match:
         return InputError(match[1])
-    if isinstance(error, tf.errors.DataLossError):
-        return InputError(f"a shard is damaged: {error.message}", hint="verify it with: exaranker inspect DIR")
+    if isinstance(error, (tf.errors.DataLossError, tf.errors.NotFoundError)):
+        what = "damaged" if isinstance(error, tf.errors.DataLossError) else "missing"
+        reason = str(error.message).rpartition("}} ")[2].partition(" [Op:")[0]
+        return InputError(f"a shard is {what}: {reason}", hint="verify it with: exaranker inspect DIR")
     return error

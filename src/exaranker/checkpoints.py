@@ -10,13 +10,15 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from exaranker.errors import InputError
@@ -26,6 +28,7 @@ from exaranker.tokenization import Tokenizer, load_tokenizer
 
 PREFIX = "checkpoint"
 TOKENIZER = "tokenizer"
+RESUME = "resume with the same model and optimizer, or use a fresh MODEL_DIR"
 STEP_DIRECTORY = re.compile(rf"{PREFIX}_(\d+)")
 _ITEMS: dict[str, type[ocp.CheckpointHandler]] = {
     "card": ocp.JsonCheckpointHandler,
@@ -132,7 +135,8 @@ class TrainCheckpoints:
     def restore_newest(self, params: Any, optimizer: Any) -> Restored | None:
         """Reads the newest complete checkpoint into the shapes and shardings of `params` and `optimizer`.
 
-        A checkpoint that cannot be read is reported, renamed to `damaged_checkpoint_N`, and the one before it is used.
+        A checkpoint that one of the job's processes cannot read (each reads its own part) is reported, renamed to
+        `damaged_checkpoint_N`, and the one before it is used.
 
         Returns:
             None if the directory has no checkpoint at all.
@@ -141,12 +145,10 @@ class TrainCheckpoints:
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
-            try:
-                return self._restore(step, params, optimizer)
-            except InputError:
-                raise
-            except Exception as error:  # Orbax and TensorStore raise many types for missing and truncated files.
-                self._set_aside(step, error)
+            restored, problem = self._try_to_restore(step, params, optimizer)
+            if _all_processes(problem is None):
+                return restored
+            self._set_aside(step, problem or "another process could not read it")
         if steps:
             raise InputError(f"none of the checkpoints {steps} can be read", path=self.directory)
         return None
@@ -162,24 +164,33 @@ class TrainCheckpoints:
         self.wait()
         self._manager.close()
 
+    def _try_to_restore(self, step: int, params: Any, optimizer: Any) -> tuple[Restored | None, str | None]:
+        """What this process could read, or what kept it from reading."""
+        try:
+            return self._restore(step, params, optimizer), None
+        except InputError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many types for missing and truncated files.
+            return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
     def _restore(self, step: int, params: Any, optimizer: Any) -> Restored:
         stored = self._manager.item_metadata(step)
         path = self.directory / f"{PREFIX}_{step}"
         targets = {"params": params, "optimizer": _named_leaves(optimizer)}
         for item, target in targets.items():
-            _check_same_arrays(stored[item].tree, target, path, item)
+            _check_same_arrays(stored[item].tree, target, path, item, RESUME)
         abstract = {item: ocp.args.StandardRestore(_abstract(target)) for item, target in targets.items()}
-        items = self._manager.restore(
-            step, args=ocp.args.Composite(card=ocp.args.JsonRestore(), data=ocp.args.JsonRestore(), **abstract)
+        # Not the manager's own restore(), in which the others wait for a process that has failed.
+        items = ocp.CompositeCheckpointHandler(**_handlers()).restore(
+            path, args=ocp.args.Composite(card=ocp.args.JsonRestore(), data=ocp.args.JsonRestore(), **abstract)
         )
         leaves = [items["optimizer"][name] for name in targets["optimizer"]]
         optimizer = jax.tree.unflatten(jax.tree.structure(optimizer), leaves)
         return Restored(ModelCard.from_json(items["card"]), items["params"], optimizer, items["data"])
 
-    def _set_aside(self, step: int, error: Exception) -> None:
+    def _set_aside(self, step: int, problem: str) -> None:
         damaged = self.directory / f"{PREFIX}_{step}"
-        reason = " ".join(str(error).split())[:200]
-        logging.error("%s is damaged (%s: %s); using the one before it", damaged, type(error).__name__, reason)
+        logging.error("%s is damaged (%s); using the one before it", damaged, problem)
         if jax.process_index() == 0:
             target = self.directory / f"damaged_{damaged.name}"
             shutil.rmtree(target, ignore_errors=True)
@@ -210,24 +221,39 @@ def save_tokenizer(directory: str | Path, tokenizer: Tokenizer) -> None:
 def load_for_inference(directory: str | Path, *, shardings: Any = None) -> LoadedModel:
     """Reads card, parameters and tokenizer from MODEL_DIR (its newest complete checkpoint) or MODEL_DIR/checkpoint_N.
 
-    `shardings` is one sharding for all parameters or a tree of them; without it they go to the first local device.
+    `shardings` is the sharding of all parameters; without it they go to the first local device.
 
     Raises:
         InputError: there is no complete checkpoint, or the tokenizer beside it is not the one it was trained with.
     """
+    sharding = shardings or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def abstract(stored: Any, path: Path) -> Any:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), stored)
+
+    return _load(directory, abstract)
+
+
+def load_for_training(directory: str | Path, params: Any) -> LoadedModel:
+    """The same, with the shapes and shardings of `params`.
+
+    Raises:
+        InputError: as above, or the checkpoint is of another model.
+    """
+
+    def abstract(stored: Any, path: Path) -> Any:
+        _check_same_arrays(stored, params, path, "params", hint="include the models/*.gin of that checkpoint")
+        return _abstract(params)
+
+    return _load(directory, abstract)
+
+
+def _load(directory: str | Path, abstract: Callable[[Any, Path], Any]) -> LoadedModel:
     model_dir, step = find_checkpoint(directory)
-    if shardings is None:
-        shardings = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _manager(model_dir, create=False) as manager:
         stored = manager.item_metadata(step)["params"].tree
-        leaf_shardings = jax.tree.broadcast(shardings, stored)
-        abstract = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            stored,
-            leaf_shardings,
-        )
-        items = ocp.args.Composite(card=ocp.args.JsonRestore(), params=ocp.args.StandardRestore(abstract))
-        restored = manager.restore(step, args=items)
+        restore = ocp.args.StandardRestore(abstract(stored, model_dir / f"{PREFIX}_{step}"))
+        restored = manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore(), params=restore))
     card = ModelCard.from_json(restored["card"])
     return LoadedModel(card, restored["params"], _matching_tokenizer(model_dir, card))
 
@@ -236,6 +262,11 @@ def load_card(directory: str | Path) -> ModelCard:
     """Reads only the card of a checkpoint; `directory` as for `load_for_inference`."""
     model_dir, step = find_checkpoint(directory)
     return ModelCard.from_json(json.loads((model_dir / f"{PREFIX}_{step}" / "card" / "metadata").read_text()))
+
+
+def has_checkpoint(directory: Path) -> bool:
+    """Whether there is a complete checkpoint to continue from."""
+    return directory.is_dir() and bool(_complete_steps(directory))
 
 
 def find_checkpoint(directory: str | Path) -> tuple[Path, int]:
@@ -284,9 +315,18 @@ def _matching_tokenizer(model_dir: Path, card: ModelCard) -> Tokenizer:
 def _manager(directory: Path, **options: Any) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
         directory,
-        item_handlers={name: handler() for name, handler in _ITEMS.items()},
+        item_handlers=_handlers(),
         options=ocp.CheckpointManagerOptions(step_prefix=PREFIX, **options),
     )
+
+
+def _handlers() -> dict[str, ocp.CheckpointHandler]:
+    return {name: handler() for name, handler in _ITEMS.items()}
+
+
+def _all_processes(ready: bool) -> bool:
+    """Whether every process of the job says so."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(ready))))
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
@@ -299,7 +339,7 @@ def _abstract(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
 
 
-def _check_same_arrays(stored: Any, target: Any, path: Path, item: str) -> None:
+def _check_same_arrays(stored: Any, target: Any, path: Path, item: str, hint: str) -> None:
     have = {name: tuple(leaf.shape) for name, leaf in _named_leaves(stored).items()}
     want = {name: tuple(leaf.shape) for name, leaf in _named_leaves(target).items()}
     differing = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
@@ -308,5 +348,5 @@ def _check_same_arrays(stored: Any, target: Any, path: Path, item: str) -> None:
         raise InputError(
             f"{len(differing)} {item} arrays differ; {name}: checkpoint {have.get(name)}, run {want.get(name)}",
             path=path,
-            hint="resume with the same model and optimizer, or use a fresh MODEL_DIR",
+            hint=hint,
         )

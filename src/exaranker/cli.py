@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ VERBS = {
     "explain": "labelled pairs -> explanations, written by an open LLM, as TFRecords",
     "inspect": "verify an explanation dataset and show what is in it",
     "train": "fine-tune a reranker on a SeqIO task or mixture",
+    "infer": "run a SeqIO task through a checkpoint: predictions or scores as JSON lines",
+    "eval": "a SeqIO task's own metrics for a checkpoint",
     "retrieve": "first stage: BM25 over a passage file -> TREC run",
     "rerank": "TREC run -> reranked TREC run (and explanations on demand)",
     "evaluate": "runs + qrels -> measures with significance tests",
@@ -24,8 +27,20 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one verb and exits."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Runs one verb; exits with what the module's docstring says, unless it returns."""
+    try:
+        try:
+            _main(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print goes nowhere
+        sys.exit(141)  # as a shell reports SIGPIPE: `exaranker ... | head` is not an error worth a message
+
+
+def _main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         sys.exit(0 if arguments else 2)
@@ -58,6 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print(f"exaranker {verb}: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of our output has gone (a broken pipe may also be an engine's)."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _overview() -> str:

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from exaranker import __version__
-from exaranker.files import read_json, sha256_file, write_json
+from exaranker.files import read_json, read_lines, sha256_file, write_json
 from exaranker.resources import shipped
 from exaranker.trec import read_texts
 
@@ -25,86 +26,59 @@ MEASURES = ("nDCG@10", "RR@10", "R@50")
 
 @dataclass(frozen=True)
 class Stage:
-    """One verb: its name in the table, its words, the files it reads and the path that is whole once it is done."""
+    """One verb: its name in the table, its words, the files it reads and those that are whole once it is done."""
 
     name: str
     words: Sequence[str]
     reads: Sequence[Path]
-    writes: Path
+    writes: Sequence[Path]
 
     @property
     def command(self) -> str:
         return "exaranker " + shlex.join(self.words)
 
 
-def stages(output: Path, sample: Path, configs: Path, num_pairs: int) -> list[Stage]:
+def stages(output: Path, sample: Path, configs: Path, num_pairs: int, train_steps: int) -> list[Stage]:
     """The main job, in order: BM25, explanations, two rerankers, their runs, the measures."""
     texts = ["--queries", str(sample / "queries.tsv"), "--passages", str(sample / "passages.tsv")]
     pairs, qrels, results = sample / "pairs.tsv", sample / "qrels.txt", output / "results.json"
     bm25, explanations = output / "bm25.trec", output / "explanations"
+    retrieve = ["retrieve", *texts, "--output", str(bm25), "--k", "50"]
+    explain = ["explain", "--pairs", str(pairs), "--output_dir", str(explanations), "--limit", str(num_pairs)]
     plan = [
-        Stage(
-            "bm25",
-            ["retrieve", *texts, "--output", str(bm25), "--k", "50"],
-            [sample / "queries.tsv", sample / "passages.tsv"],
-            bm25,
-        ),
-        Stage(
-            "explain",
-            ["explain", "--pairs", str(pairs), "--output_dir", str(explanations), "--limit", str(num_pairs)],
-            [pairs],
-            explanations,
-        ),
+        Stage("bm25", retrieve, [sample / "queries.tsv", sample / "passages.tsv"], [bm25]),
+        Stage("explain", explain, [pairs], [explanations]),
     ]
     for style in STYLES:
-        plan += _train_and_rerank(style, output, texts, explanations, configs, sample)
+        plan += _train_and_rerank(style, output, texts, explanations, configs, sample, train_steps)
     runs = [bm25, *(output / f"{style}.trec" for style in STYLES)]
-    plan.append(
-        Stage(
-            "evaluate",
-            [
-                "evaluate",
-                "--qrels",
-                str(qrels),
-                "--run",
-                *map(str, runs),
-                "--output",
-                str(results),
-                "--measures",
-                *MEASURES,
-            ],
-            [qrels, *runs],
-            results,
-        )
-    )
-    return plan
-
-
-def _evaluate_words(qrels: Path, runs: Sequence[Path], results: Path) -> list[str]:
-    inputs = ["--qrels", str(qrels), "--run", *map(str, runs)]
-    return ["evaluate", *inputs, "--measures", *MEASURES, "--output", str(results)]
+    evaluate = ["evaluate", "--qrels", str(qrels), "--run", *map(str, runs), "--measures", *MEASURES]
+    return [*plan, Stage("evaluate", [*evaluate, "--output", str(results)], [qrels, *runs], [results])]
 
 
 def _train_and_rerank(
-    style: str, output: Path, texts: Sequence[str], explanations: Path, configs: Path, sample: Path
+    style: str, output: Path, texts: Sequence[str], explanations: Path, configs: Path, sample: Path, train_steps: int
 ) -> list[Stage]:
     model, run, bm25 = output / f"t5_{style}", output / f"{style}.trec", output / "bm25.trec"
     gin_file = configs / f"sample_{style}.gin"
-    train = ["train", "--gin_file", str(gin_file), f"--gin.MODEL_DIR='{model}'"]
-    train += [f"--gin.DATASET_DIR='{explanations}'", f"--gin.VOCABULARY_PATH='{sample / 'spiece.model'}'"]
+    macros = {"MODEL_DIR": model, "DATASET_DIR": explanations, "VOCABULARY_PATH": sample / "spiece.model"}
+    train = ["train", "--gin_file", str(gin_file), *(f"--gin.{name}={str(path)!r}" for name, path in macros.items())]
+    train.append(f"--gin.TRAIN_STEPS={train_steps}")
     rerank = ["rerank", "--checkpoint", str(model), *texts, "--run", str(bm25), "--output", str(run)]
+    written = [run]
     if style == "label_explanation":
         rerank += ["--explain_top_k", "1"]
+        written.append(run.with_suffix(".explanations.jsonl"))
     return [
-        Stage(f"train {style}", train, [gin_file, explanations / "manifest.json"], model),
-        Stage(f"rerank {style}", rerank, [bm25, model], run),
+        Stage(f"train {style}", train, [gin_file, explanations / "manifest.json"], [model]),
+        Stage(f"rerank {style}", rerank, [bm25, model], written),
     ]
 
 
-def run_demo(output: Path, num_pairs: int) -> None:
+def run_demo(output: Path, num_pairs: int, train_steps: int) -> None:
     """Runs what is not finished, then prints the table, three explained passages and where to look next."""
     sample, configs = shipped("examples/sample"), shipped("t5x_configs")
-    plan = stages(output, sample, configs, num_pairs)
+    plan = stages(output, sample, configs, num_pairs, train_steps)
     began = time.monotonic()
     seconds = {stage.name: run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
     print(f"\nDone in {time.monotonic() - began:.0f} s.\n")
@@ -118,14 +92,15 @@ def run_or_reuse(stage: Stage, output: Path, counter: str) -> float:
     record_path = output / "stages" / f"{stage.name.replace(' ', '_')}.json"
     key = {"version": __version__, "command": stage.command, "reads": _digests(stage.reads)}
     record = read_json(record_path) if record_path.is_file() else {}
-    if record.get("key") == key and record.get("wrote") == _digests([stage.writes]):
+    if record.get("key") == key and record.get("wrote") == _digests(stage.writes):
         print(f"{counter} {stage.name}: finished before, re-used ({record['seconds']:.0f} s then)", flush=True)
         return record["seconds"]
     print(f"{counter} {stage.name}\n$ {stage.command}", flush=True)
     began = time.monotonic()
-    subprocess.run([sys.executable, "-m", "exaranker.cli", *stage.words], check=True)
+    if subprocess.run([sys.executable, "-m", "exaranker.cli", *stage.words]).returncode:
+        sys.exit(f"exaranker demo: error: the stage {stage.name!r} failed; the same command will continue there")
     seconds = time.monotonic() - began
-    write_json(record_path, {"key": key, "wrote": _digests([stage.writes]), "seconds": seconds})
+    write_json(record_path, {"key": key, "wrote": _digests(stage.writes), "seconds": seconds})
     return seconds
 
 
@@ -154,7 +129,7 @@ def table(results: dict[str, Any], seconds: dict[str, float]) -> str:
 def explained(path: Path, sample: Path, count: int = 3) -> str:
     """The first queries' top passages with what the reranker says of them."""
     queries, passages = read_texts(sample / "queries.tsv"), read_texts(sample / "passages.tsv")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
+    rows = [json.loads(line) for _, line in islice(read_lines(path), count)]
     blocks = [
         f"query:       {queries[row['query_id']]}\n"
         f"top passage: {passages[row['doc_id']]}\n"

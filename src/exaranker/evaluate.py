@@ -6,9 +6,11 @@ ranking; its own RR@10 would break ties the other way.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import chain, islice
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any, NamedTuple
 
 import ir_measures
@@ -20,6 +22,8 @@ from exaranker.significance import compare
 from exaranker.trec import Qrel, ScoredDoc, by_query, ranked, read_qrels, read_run
 
 RESULTS_VERSION = 1
+KNOWN_MEASURES = ("nDCG@10", "RR@10", "MAP", "R@100", "P@10", "Success@5")  # offered for mistyped ones
+QUERIES_AT_ONCE = 100  # ir-measures holds a run three times over; MS MARCO's has seven million lines
 PACKAGES = ("exaranker", "ir-measures", "pytrec-eval-terrier", "scipy", "numpy")
 
 PerQuery = dict[str, float]  # query id -> value
@@ -43,19 +47,23 @@ def parse_measures(names: Sequence[str], min_relevance: int) -> list[Measure]:
     [nDCG@10, AP(rel=2), R(rel=3)@5]
 
     Raises:
-        InputError: there is no measure of that name.
+        InputError: there is no measure of that name, or nothing installed here computes it.
     """
-    measures = []
-    for name in names:
-        try:
-            measure = ir_measures.parse_measure(name)
-        except (NameError, ValueError, SyntaxError) as error:
-            hint = nearest(name, ["nDCG@10", "RR@10", "MAP", "R@100", "P@10", "Success@5"])
-            raise InputError(f"no measure {name!r}", hint=hint) from error
+    return [_parse_measure(name, min_relevance) for name in names]
+
+
+def _parse_measure(name: str, min_relevance: int) -> Measure:
+    try:
+        measure = ir_measures.parse_measure(name)
         if min_relevance != 1 and "rel" in measure.SUPPORTED_PARAMS and "rel" not in measure.params:
             measure = measure(rel=min_relevance)
-        measures.append(measure)
-    return measures
+        supported = ir_measures.DefaultPipeline.supports(measure)  # also checks the parameters
+    except (NameError, ValueError, SyntaxError, AssertionError, KeyError) as error:
+        raise InputError(f"no measure {name!r}", hint=nearest(name, KNOWN_MEASURES)) from error
+    if not supported:
+        hint = f"it needs another of ir-measures' providers; computed here: {', '.join(KNOWN_MEASURES)} and others"
+        raise InputError(f"measure {name!r} cannot be computed", hint=hint)
+    return measure
 
 
 def load_qrels(path: str | Path) -> list[Qrel]:
@@ -69,12 +77,12 @@ def evaluate_run(qrels: Sequence[Qrel], path: str | Path, name: str, measures: S
     Raises:
         InputError: the run and the qrels have no query in common.
     """
-    judged = list(dict.fromkeys(qrel.query_id for qrel in qrels))
+    judged = dict.fromkeys(qrel.query_id for qrel in qrels)
     run = by_query(read_run(path))
-    unjudged = [query_id for query_id in run if query_id not in set(judged)]
+    unjudged = [query_id for query_id in run if query_id not in judged]
     if len(unjudged) == len(run):
         raise InputError(
-            f"none of its {len(run)} queries is judged: the run has {unjudged[0]!r}, the qrels {judged[0]!r}",
+            f"none of its {len(run)} queries is judged: the run has {unjudged[0]!r}, the qrels {next(iter(judged))!r}",
             path=path,
             hint="do run and qrels belong to the same collection?",
         )
@@ -85,18 +93,37 @@ def evaluate_run(qrels: Sequence[Qrel], path: str | Path, name: str, measures: S
 
 
 def _values(
-    qrels: Sequence[Qrel], run: Mapping[str, list[ScoredDoc]], judged: Sequence[str], measures: Sequence[Measure]
+    qrels: Sequence[Qrel], run: Mapping[str, list[ScoredDoc]], judged: Iterable[str], measures: Sequence[Measure]
 ) -> dict[str, PerQuery]:
     per_query = {str(measure): dict.fromkeys(judged, 0.0) for measure in measures}
-    strict = [
-        ir_measures.ScoredDoc(query_id, doc.doc_id, -float(rank))
-        for query_id, docs in run.items()
+    judgements: dict[str, list[ir_measures.Qrel]] = {}
+    for qrel in qrels:
+        judgements.setdefault(qrel.query_id, []).append(ir_measures.Qrel(*qrel))
+    waiting = iter(run)
+    while query_ids := list(islice(waiting, QUERIES_AT_ONCE)):
+        judged_here = list(chain.from_iterable(judgements[query_id] for query_id in query_ids))
+        for metric in _calculate(measures, judged_here, _strictly_ordered(run[query_id] for query_id in query_ids)):
+            per_query[str(metric.measure)][metric.query_id] = float(metric.value)
+    return per_query
+
+
+def _strictly_ordered(docs_by_query: Iterable[Sequence[ScoredDoc]]) -> list[ir_measures.ScoredDoc]:
+    """The docs with scores that leave no tie to break."""
+    return [
+        ir_measures.ScoredDoc(doc.query_id, doc.doc_id, -float(rank))
+        for docs in docs_by_query
         for rank, doc in enumerate(ranked(docs))
     ]
-    judgements = [ir_measures.Qrel(*qrel) for qrel in qrels]
-    for metric in ir_measures.iter_calc(list(measures), judgements, strict):
-        per_query[str(metric.measure)][metric.query_id] = float(metric.value)
-    return per_query
+
+
+def _calculate(
+    measures: Sequence[Measure], qrels: list[ir_measures.Qrel], docs: list[ir_measures.ScoredDoc]
+) -> Iterator[ir_measures.Metric]:
+    try:
+        yield from ir_measures.iter_calc(list(measures), qrels, docs)
+    except (CalledProcessError, ArithmeticError) as error:  # gdeval.pl (ERR) takes only numbers as query ids
+        names = ", ".join(map(str, measures))
+        raise InputError(f"ir-measures cannot compute {names} on these files: {error}") from error
 
 
 def results(

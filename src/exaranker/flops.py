@@ -7,30 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from exaranker.answers import SHARE
+from exaranker.chips import CHIPS
 from exaranker.models import ModelConfig
 from exaranker.models.t5 import T5Config
-
-# Dense bf16 FLOP/s per device, from the makers' data sheets; keys are jax's device kinds.
-PEAK_BF16 = {
-    "TPU v3": 123e12 / 2,  # a v3 chip shows as two devices
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-}
 
 
 def train_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
     """Model FLOPs of one step, without rematerialisation: forward once, backward twice (arXiv 2204.02311, app. B).
 
     Every weight costs 2 FLOPs per position it is applied to; attention costs 4 * queries * keys * heads * head_dim.
+    Decoder-only models are held to what they need at least: logits of `answers.SHARE` of each row.
     """
     return 3.0 * forward_flops(config, params, batch)
 
@@ -38,27 +25,29 @@ def train_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> f
 def forward_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
     rows, target = batch["decoder_input_tokens"].shape
     source = batch["encoder_input_tokens"].shape[1] if "encoder_input_tokens" in batch else 0
-    total = 0.0
+    head = "token_embedder/embedding" if config.logits_via_embedding else "logits_dense/kernel"
+    total, answers = 0.0, target if isinstance(config, T5Config) else -(-target // SHARE)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        total += 2.0 * leaf.size * rows * _positions(name, source, target, config.logits_via_embedding)
+        positions = answers if name.endswith(head) else _positions(name, source, target)
+        total += 2.0 * leaf.size * rows * positions
     return total + rows * _attention(config, source, target)
 
 
 def peak_flops(device: Any, dtype: str) -> float:
     """The device's dense FLOP/s in `dtype`: from the data sheet, else measured with one large matrix product."""
-    peak = PEAK_BF16.get(device.device_kind)
-    if peak is None:
+    chip = CHIPS.get(device.device_kind)
+    if chip is None:
         return _measured_peak(device, dtype)
-    return peak if dtype == "bfloat16" else peak / 2
+    return chip.bf16_flops if dtype == "bfloat16" else chip.bf16_flops / 2
 
 
-def _positions(name: str, source: int, target: int, tied: bool) -> int:
-    """How many positions of a row a parameter is multiplied with."""
-    if name.endswith(("kernel", "bias")):
-        memory = "encoder_decoder_attention/key" in name or "encoder_decoder_attention/value" in name
-        return source if name.startswith("encoder/") or memory else target
-    return target if tied and name == "token_embedder/embedding" else 0
+def _positions(name: str, source: int, target: int) -> int:
+    """How many positions of a row a parameter other than the head is multiplied with."""
+    if not name.endswith(("kernel", "bias")):
+        return 0
+    memory = "encoder_decoder_attention/key" in name or "encoder_decoder_attention/value" in name
+    return source if name.startswith("encoder/") or memory else target
 
 
 def _attention(config: ModelConfig, source: int, target: int) -> float:

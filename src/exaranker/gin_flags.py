@@ -2,9 +2,11 @@
 
 import argparse
 import logging
+import re
 from collections.abc import Sequence
+from tokenize import TokenError
 
-from exaranker.errors import InputError, require
+from exaranker.errors import InputError, nearest, require
 from exaranker.resources import shipped
 
 
@@ -28,20 +30,33 @@ def parse_gin(gin_files: Sequence[str], bindings: Sequence[str], search_paths: s
     """Clears gin and parses files, then bindings (which win), as T5X does.
 
     Raises:
-        InputError: a file is not found, or gin rejects a statement.
+        InputError: a file is not found, gin rejects a statement, or a binding sets a macro that nothing reads.
     """
     gin = require("gin", "train")
     gin.clear_config()
-    for folder in reversed(_search_path(search_paths)):
+    for folder in _search_path(search_paths):
         gin.add_config_file_search_path(folder)
     logging.disable(logging.ERROR)  # gin logs an error for each folder it looks in before the right one
     try:
-        gin.parse_config_files_and_bindings(list(gin_files), list(bindings))
-    except (OSError, ValueError, SyntaxError, AttributeError, ImportError) as error:
+        gin.parse_config_files_and_bindings(list(gin_files), None, finalize_config=False)
+        _require_macros(gin.config_str(), bindings)
+        gin.parse_config(list(bindings))
+        gin.finalize()
+    except InputError:
+        raise
+    except (OSError, ValueError, SyntaxError, AttributeError, ImportError, TokenError) as error:
         files = ", ".join(gin_files) or "command line"
         raise InputError(" ".join(str(error).split()), path=files, hint=f"looked in: {search_paths}") from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _require_macros(config: str, bindings: Sequence[str]) -> None:
+    """Gin takes a mistyped macro for a new one: BATCHSIZE=8 would change nothing and say nothing."""
+    known = re.findall(r"^(\w+) *=", config, re.MULTILINE)
+    for name in re.findall(r"^(\w+) *=", "\n".join(bindings), re.MULTILINE):
+        if name not in known and not any(f"%{name}" in binding for binding in bindings):
+            raise InputError(f"--gin.{name}: the gin files have no macro of this name", hint=nearest(name, known))
 
 
 def _search_path(search_paths: str) -> list[str]:

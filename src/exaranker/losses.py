@@ -44,14 +44,32 @@ class TokenLosses(NamedTuple):
     z_loss: Float[Array, "batch length"]
 
 
+class SoftTargets(NamedTuple):
+    """Per target token, a second token that takes `shares` (0 to 1) of the probability from the first."""
+
+    tokens: Int[Array, "batch length"]
+    shares: Float[Array, "batch length"]
+
+
+def soft_targets(batch: Mapping[str, Any]) -> SoftTargets | None:
+    """The soft labels of a batch, if its task has them."""
+    if "decoder_other_labels" not in batch:
+        return None
+    return SoftTargets(batch["decoder_other_labels"], batch["decoder_other_label_shares"])
+
+
 def token_losses(
-    logits: Float[Array, "batch length vocab"], targets: Int[Array, "batch length"], config: LossConfig
+    logits: Float[Array, "batch length vocab"],
+    targets: Int[Array, "batch length"],
+    config: LossConfig,
+    soft: SoftTargets | None = None,
 ) -> TokenLosses:
     """Cross-entropy and z-loss (z * log(Z)^2, arXiv 2204.02311 section 5) of every token, unweighted."""
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    # A masked sum instead of a gather: it stays local where the vocabulary is sharded.
-    is_target = jnp.arange(logits.shape[-1], dtype=targets.dtype) == targets[..., None]
-    target_log_prob = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1) - log_z
+    target_log_prob = _logit_of(logits, targets) - log_z
+    if soft is not None:
+        other_log_prob = _logit_of(logits, soft.tokens) - log_z
+        target_log_prob += soft.shares * (other_log_prob - target_log_prob)
     cross_entropy = -target_log_prob
     if config.label_smoothing:
         cross_entropy = _smoothed(target_log_prob, logits, log_z, config.label_smoothing)
@@ -60,19 +78,36 @@ def token_losses(
 
 def loss_weights(batch: Mapping[str, Any], config: LossConfig) -> Float[Array, "batch length"]:
     """The weight of each target token: label or explanation weight over the batch's normalisation; 0 on padding."""
+    weights, divisor = _weights_and_divisor(batch, config)
+    return weights / divisor
+
+
+def total_weight(batch: Mapping[str, Any], config: LossConfig) -> Float[Array, ""]:
+    """What `loss_weights` add up to, divided once: hundreds of fractions added in fp32 are off by some 1e-6."""
+    weights, divisor = _weights_and_divisor(batch, config)
+    return weights.sum() / divisor
+
+
+def _weights_and_divisor(batch: Mapping[str, Any], config: LossConfig) -> tuple[Float[Array, "batch length"], Any]:
     is_label = batch["decoder_label_weights"]
     parts = config.label_weight * is_label + config.explanation_weight * (1.0 - is_label)
     weights = (batch["decoder_loss_weights"] * parts).astype(jnp.float32)
     factor = config.loss_normalizing_factor
-    if factor is None:
-        return weights
-    if factor == "NUM_REAL_TARGET_TOKENS":
-        return weights / jnp.maximum(weights.sum(), 1e-9)
-    if factor == "NUM_TOTAL_TARGET_TOKENS":
-        return weights / weights.size
     if factor == "AVERAGE_PER_SEQUENCE":
-        return _average_per_sequence(weights, batch.get("decoder_segment_ids"))
-    return weights / float(factor)
+        weights = _average_per_sequence(weights, batch.get("decoder_segment_ids"))
+    if factor in ("AVERAGE_PER_SEQUENCE", "NUM_REAL_TARGET_TOKENS"):
+        return weights, jnp.maximum(weights.sum(), 1e-9)
+    if factor == "NUM_TOTAL_TARGET_TOKENS":
+        return weights, weights.size
+    return weights, 1.0 if factor is None else float(factor)
+
+
+def _logit_of(
+    logits: Float[Array, "batch length vocab"], tokens: Int[Array, "batch length"]
+) -> Float[Array, "batch length"]:
+    # A masked sum instead of a gather: it stays local where the vocabulary is sharded.
+    is_token = jnp.arange(logits.shape[-1], dtype=tokens.dtype) == tokens[..., None]
+    return jnp.sum(jnp.where(is_token, logits, 0.0), axis=-1)
 
 
 def _smoothed(
@@ -96,5 +131,4 @@ def _average_per_sequence(
     segments = jnp.ones(weights.shape, jnp.int32) if segment_ids is None else segment_ids
     same_sequence = segments[:, :, None] == segments[:, None, :]
     per_sequence = jnp.einsum("bk,bqk->bq", weights, same_sequence)
-    averaged = weights / jnp.maximum(per_sequence, 1e-9)
-    return averaged / jnp.maximum(averaged.sum(), 1e-9)
+    return weights / jnp.maximum(per_sequence, 1e-9)

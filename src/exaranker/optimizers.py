@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from exaranker.errors import InputError, nearest
@@ -78,7 +80,7 @@ class Adafactor:
             clipping_threshold=self.clipping_threshold,
             weight_decay_rate=self.weight_decay_rate,
         )
-        return _clipped(adafactor, self.clip_global_norm)
+        return _clipped(_per_layer(adafactor), self.clip_global_norm)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,47 @@ class AdamW:
 
 
 Optimizer = Adafactor | AdamW
+
+
+STACK = "layers"  # flax's name for layers that are scanned; their parameters have a leading axis
+
+
+def _per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Updates every layer of a scanned stack on its own, as T5X does: its statistics and its scale are not its
+    neighbours'. So scanned and unrolled models train alike."""
+
+    def init(params: Any) -> Any:
+        groups = _by_stack(params)
+        if not any(groups):
+            return inner.init(params)
+        return {name: (jax.vmap(inner.init) if name else inner.init)(part) for name, part in groups.items()}
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        groups = _by_stack(params)
+        if not any(groups):
+            return inner.update(gradients, state, params)
+        updates: dict[tuple[str, ...], Any] = {}
+        states: dict[str, Any] = {}
+        for name, part in _by_stack(gradients).items():
+            step = jax.vmap(inner.update) if name else inner.update
+            one, states[name] = step(part, state[name], groups[name])
+            updates |= flatten_dict(one)
+        return unflatten_dict(updates), states
+
+    return optax.GradientTransformation(init, update)
+
+
+def _by_stack(params: Any) -> dict[str, Any]:
+    """Nested parameters by the stack they are in, under their full names; those in none under "".
+
+    >>> _by_stack({"embedding": 1, "encoder": {"layers": {"scale": 2}, "norm": 3}})
+    {'': {'embedding': 1, 'encoder': {'norm': 3}}, 'encoder/layers': {'encoder': {'layers': {'scale': 2}}}}
+    """
+    groups: dict[str, dict[tuple[str, ...], Any]] = {}
+    for path, leaf in flatten_dict(params).items():
+        end = path.index(STACK) + 1 if STACK in path else 0
+        groups.setdefault("/".join(path[:end]), {})[path] = leaf
+    return {name: unflatten_dict(leaves) for name, leaves in groups.items()}
 
 
 def _clipped(optimizer: optax.GradientTransformation, norm: float | None) -> optax.GradientTransformation:

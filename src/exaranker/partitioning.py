@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from exaranker.chips import CHIPS
 from exaranker.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
@@ -56,7 +57,8 @@ def make_mesh(config: MeshConfig, state_bytes: int = 0, devices: Sequence[Any] |
     """
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(config, len(devices), state_bytes, _device_bytes(devices[0]))
-    return Mesh(mesh_utils.create_device_mesh(shape, devices), AXES)
+    # An axis of 8 on a 4 x 4 torus has to split one of the torus's axes.
+    return Mesh(mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), AXES)
 
 
 def mesh_shape(config: MeshConfig, num_devices: int, state_bytes: int, device_bytes: int) -> tuple[int, int, int]:
@@ -127,19 +129,32 @@ def check_batch(mesh: Mesh, batch_size: int, num_microbatches: int = 1) -> None:
 
 
 def connect(coordinator: str | None, process_count: int | None, process_index: int | None) -> None:
-    """Joins the processes of a job; nothing to do for one process, automatic on TPU pods and under SLURM."""
+    """Joins the processes of a job; nothing to do for one process.
+
+    On TPU pods and under SLURM the number of processes is enough: jax finds out the rest.
+
+    Raises:
+        InputError: there jax finds nothing out, and something was not given.
+    """
     if coordinator is None and process_count is None:
         return
     # Only matters for CPU devices; the default there cannot talk to other processes.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(coordinator, process_count, process_index)
+    try:
+        jax.distributed.initialize(coordinator, process_count, process_index)
+    except ValueError as error:
+        raise InputError(
+            f"the processes of the job cannot meet: {error}",
+            hint="give --coordinator_address HOST:PORT, --process_count and --process_index",
+        ) from error
 
 
 def _device_bytes(device: Any) -> int:
     try:
         return device.memory_stats()["bytes_limit"]
     except (AttributeError, KeyError, TypeError, NotImplementedError, jax.errors.JaxRuntimeError):
-        return DEFAULT_DEVICE_BYTES
+        chip = CHIPS.get(device.device_kind)
+        return chip.memory_bytes if chip else DEFAULT_DEVICE_BYTES
 
 
 def _check_divisible(shardings: Any, params: Any) -> None:

@@ -14,6 +14,9 @@ from matplotlib.figure import Figure
 
 from exaranker.files import write_bytes
 
+# Names of runs are text, not formulas between dollar signs; the same figure gives the same SVG.
+matplotlib.rcParams.update({"text.parse_math": False, "svg.hashsalt": "exaranker"})
+
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 

@@ -17,7 +17,8 @@ from exaranker.evaluate import RESULTS_VERSION
 from exaranker.files import read_json, read_lines
 
 TEMPLATE = "report.html.j2"
-EXPLANATION_FIELDS = frozenset({"query_id", "doc_id", "rank", "score", "label", "explanation"})
+RESULTS_FIELDS = frozenset({"qrels", "runs", "trec_eval"})
+EXPLANATION_FIELDS = {"query_id": str, "doc_id": str, "rank": int, "score": float, "label": str, "explanation": str}
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
@@ -30,6 +31,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
     version = results.get("results_version") if isinstance(results, dict) else None
     if version != RESULTS_VERSION:
         raise InputError(f"results version {version!r}, expected {RESULTS_VERSION}", path=path, hint="evaluate again")
+    if missing := sorted(RESULTS_FIELDS - results.keys()):
+        raise InputError(f"lacks {', '.join(missing)}", path=path, hint="evaluate again")
     return results
 
 
@@ -45,8 +48,9 @@ def read_explanations(path: str | Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError as error:
             raise InputError(f"not valid JSON: {error}", path=path, line=number) from error
-        if not isinstance(row, dict) or not row.keys() >= EXPLANATION_FIELDS:
-            raise InputError(f"expected an object with {', '.join(sorted(EXPLANATION_FIELDS))}", path=path, line=number)
+        if not isinstance(row, dict) or not all(isinstance(row.get(f), kind) for f, kind in EXPLANATION_FIELDS.items()):
+            fields = ", ".join(f"{field} ({kind.__name__})" for field, kind in EXPLANATION_FIELDS.items())
+            raise InputError(f"expected an object with {fields}", path=path, line=number)
         rows.append(row)
     return rows
 
@@ -63,10 +67,18 @@ def render(
     )
     return environment.get_template(TEMPLATE).render(
         results=[_with_plots(result) for result in results],
-        explanations=explanations,
+        explanations=_by_query(explanations),
         queries=queries or {},
         passages=passages or {},
     )
+
+
+def _by_query(explanations: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """In the order of the file; jinja's own `groupby` would sort, and take q1 and Q1 for one."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in explanations:
+        groups.setdefault(row["query_id"], []).append(row)
+    return groups
 
 
 def _with_plots(result: dict[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,20 @@ ends with the same bytes.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from tqdm import tqdm
+
 from exaranker import __version__
 from exaranker.checkpoints import PREFIX, find_checkpoint
 from exaranker.errors import InputError
-from exaranker.files import read_lines, sha256_file, sha256_json, write_text
-from exaranker.progress import Progress
+from exaranker.files import prepare_output, read_lines, sha256_file, sha256_json, write_text
 from exaranker.reranker import Explanation, Reranker
 from exaranker.resume import Partial
 from exaranker.trec import ScoredDoc, by_query, ranked, read_run, read_texts, write_run
@@ -44,11 +47,12 @@ class RerankJob:
     def explanations(self) -> Path:
         return self.output.with_suffix(".explanations.jsonl")
 
-    def key(self) -> str:
-        """A digest of everything that the scores depend on."""
+    def key(self, reranker: Reranker) -> str:
+        """A digest of everything that the scores depend on, to the last bit; the devices decide the windows."""
         files = {name: sha256_file(getattr(self, name)) for name in ("queries", "passages", "run")}
         options = {k: v for k, v in asdict(self).items() if not isinstance(v, Path)}
-        return sha256_json([__version__, files, options, _fingerprint(self.checkpoint)])
+        devices = [device.device_kind for device in reranker.mesh.devices.flat]
+        return sha256_json([__version__, files, options, devices, reranker.window, _fingerprint(self.checkpoint)])
 
 
 class Inputs(NamedTuple):
@@ -66,15 +70,19 @@ def rerank(job: RerankJob) -> None:
     """Reranks a run and writes `job.output`, and `job.explanations` if asked for.
 
     Raises:
-        InputError: a file is bad, an id of the run is not in the queries or passages, or there is no checkpoint.
+        InputError: a file is bad, an id of the run is not in the queries or passages, there is no checkpoint, or it
+            gives scores that are no numbers.
     """
+    for output in (job.output, job.explanations):
+        prepare_output(output)
     inputs = read_inputs(job)
     reranker = Reranker.from_checkpoint(
         job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype
     )
-    key = job.key()
+    key = job.key(reranker)
     scores = Partial(_beside(job.output), key)
     scored = _score(reranker, inputs, scores)
+    _refuse_nan(job, scored)
     explanations = Partial(_beside(job.explanations), key) if job.explain_top_k else None
     if explanations is not None:
         best = [doc for docs in by_query(scored).values() for doc in ranked(docs)[: job.explain_top_k]]
@@ -95,6 +103,8 @@ def read_inputs(job: RerankJob) -> Inputs:
     _require(job, "query", [doc.query_id for doc in candidates], queries, job.queries)
     passages = read_texts(job.passages, wanted={doc.doc_id for doc in candidates})
     _require(job, "passage", [doc.doc_id for doc in candidates], passages, job.passages)
+    if without := queries.keys() - {doc.query_id for doc in candidates}:
+        print(f"{len(without)} of {len(queries)} queries have no candidates in {job.run}", file=sys.stderr)
     return Inputs(candidates, queries, passages)
 
 
@@ -113,29 +123,48 @@ def _require(job: RerankJob, what: str, ids: Sequence[str], known: Mapping[str, 
 
 
 def _score(reranker: Reranker, inputs: Inputs, partial: Partial) -> list[ScoredDoc]:
-    progress = Progress("scored", len(inputs.candidates))
-
     def compute(docs: Sequence[ScoredDoc]) -> list[float]:
-        scores = [float(score) for score in reranker.score_window(inputs.pairs(docs))]
-        progress.add(len(scores))
-        return scores
+        return [float(score) for score in reranker.score_window(inputs.pairs(docs))]
 
-    progress.restore(sum(map(len, partial.finished)))
-    scores = chain.from_iterable(partial.map(compute, _windows(inputs.candidates, reranker.window)))
+    windows = _windows(inputs.candidates, reranker.window)
+    scores = chain.from_iterable(_shown("score", compute, windows, partial, len(inputs.candidates)))
     return [doc._replace(score=score) for doc, score in zip(inputs.candidates, scores, strict=True)]
 
 
+def _refuse_nan(job: RerankJob, scored: Sequence[ScoredDoc]) -> None:
+    for doc in scored:
+        if not math.isfinite(doc.score):
+            raise InputError(
+                f"the score of passage {doc.doc_id!r} for query {doc.query_id!r} is {doc.score}",
+                path=job.checkpoint,
+                hint="the training diverged, or the weights overflow: try --dtype float32 or an earlier checkpoint_N",
+            )
+
+
 def _explain(reranker: Reranker, inputs: Inputs, docs: Sequence[ScoredDoc], partial: Partial) -> Iterator[Explanation]:
-    progress = Progress("explained", len(docs))
-
     def compute(window: Sequence[ScoredDoc]) -> list[Explanation]:
-        explanations = reranker.explain(inputs.pairs(window), scores=[doc.score for doc in window])
-        progress.add(len(explanations))
-        return explanations
+        return reranker.explain(inputs.pairs(window), scores=[doc.score for doc in window])
 
-    progress.restore(sum(map(len, partial.finished)))
-    for window in partial.map(compute, _windows(docs, EXPLAIN_WINDOW)):
+    for window in _shown("explain", compute, _windows(docs, EXPLAIN_WINDOW), partial, len(docs)):
         yield from (Explanation(*fields) for fields in window)
+
+
+def _shown(
+    what: str,
+    compute: Callable[[Sequence[ScoredDoc]], list[Any]],
+    windows: Iterator[Sequence[ScoredDoc]],
+    partial: Partial,
+    total: int,
+) -> Iterator[list[Any]]:
+    """The results of all windows, under a progress bar; those of an earlier run do not count for its rate."""
+    with tqdm(desc=what, total=total, initial=sum(map(len, partial.finished)), unit="passage", smoothing=0) as bar:
+
+        def counted(window: Sequence[ScoredDoc]) -> list[Any]:
+            results = compute(window)
+            bar.update(len(results))
+            return results
+
+        yield from partial.map(counted, windows)
 
 
 def _write_explanations(path: Path, docs: Sequence[ScoredDoc], explanations: Iterator[Explanation]) -> None:

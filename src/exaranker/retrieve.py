@@ -1,11 +1,12 @@
 """The first stage: BM25 as Lucene computes it, without Java.
 
-Text is analysed as by Lucene's EnglishAnalyzer (word breaks, lower case, possessives, 33 stop words, Porter stems).
-What differs from Anserini is Lucene's document length, which it rounds to one byte: on Cranfield (k1=0.9, b=0.4) the
-nDCG@10 is 0.3677 here and 0.3666 there.
+Text is analysed as by Lucene's EnglishAnalyzer (word breaks, lower case, possessives, 33 stop words, Porter stems),
+term by term; only signs such as © and emoji, which Lucene indexes, are left out. What differs from Anserini is
+Lucene's document length, which it rounds to one byte: docs/environment.md has figures of both.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
@@ -19,10 +20,28 @@ from jaxtyping import Float32
 from exaranker.errors import InputError
 from exaranker.trec import ScoredDoc, ranked
 
-# Unicode's word breaks (UAX 29) keep "u.s", "3.5" and "don't" whole; the underscore joins words, as in \w.
-WORD = re.compile(r"\w+(?:['’.]\w+)*")
+
+def _characters(*categories: str) -> str:
+    """The characters of Unicode's general categories, to stand between the brackets of a pattern."""
+    return "".join(char for code in range(0x10000) if unicodedata.category(char := chr(code)) in categories)
+
+
+# Unicode's word breaks (UAX 29), as in Lucene 9: ideographs and hiragana stand alone; marks and invisible format
+# characters go with what is before them; these signs join letters ("u.s", "don't") and those digits ("3.5", "10,000").
+ALONE = "\u3041-\u3096\u309d-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+NUMBERS = _characters("No")  # ½ and ² are no digits, though \w takes them
+MARKS = _characters("Mn", "Mc", "Me", "Cf").replace("\u200b", "")  # a zero-width space is a space
+CHAR = rf"(?:[^\W{ALONE}{NUMBERS}][{MARKS}]*)"
+BETWEEN_LETTERS = rf"(?<=[^\W\d_])[.:'’‘·](?=[^\W\d_{ALONE}{NUMBERS}])"
+BETWEEN_DIGITS = r"(?<=\d)[.,;'’‘⁄](?=\d)"
+WORD = re.compile(rf"[{ALONE}]|{CHAR}+(?:(?:{BETWEEN_LETTERS}|{BETWEEN_DIGITS}){CHAR}+)*")
 POSSESSIVE = re.compile(r"['’]s$")
 STOP_WORDS = frozenset(STOPWORDS_EN)
+
+# Where Porter's own program, which Lucene has, goes further than his paper, which Snowball's "porter" follows.
+INFLECTED = re.compile("(?:y|i|is|ies)$")  # what its first step turns into a final i
+DOUBLED = re.compile(r"([chjkqvwx])\1$")  # Snowball undoubles b, d, f, g, m, n, p, r and t
+MEASURED = re.compile("(?:[aeiou]|[^aeiou]y)[^aeiou]")  # a vowel before a consonant: Porter's m > 0
 
 
 class Bm25Params(NamedTuple):
@@ -66,11 +85,11 @@ class Bm25Index:
 def analyze(text: str) -> list[str]:
     """Splits a text into index terms.
 
-    >>> analyze("The U.S. patients' cats aren't running: it's John's 3.5 mg")
-    ['u.', 'patient', 'cat', "aren't", 'run', 'john', '3.5', 'mg']
+    >>> analyze("The U.S. patients' cats aren't running: it's John's 3.5 mg, possibly 10,000 km²")
+    ['u.', 'patient', 'cat', "aren't", 'run', 'john', '3.5', 'mg', 'possibl', '10,000', 'km']
     """
     words = (POSSESSIVE.sub("", word) for word in WORD.findall(text.lower()))
-    return [_stem(word) for word in words if word not in STOP_WORDS]
+    return [_stem(word) for word in words if word not in STOP_WORDS and word.strip("_")]
 
 
 def retrieve(index: Bm25Index, queries: Mapping[str, str], k: int) -> Iterator[ScoredDoc]:
@@ -81,7 +100,18 @@ def retrieve(index: Bm25Index, queries: Mapping[str, str], k: int) -> Iterator[S
 
 @cache
 def _stem(word: str) -> str:
-    return _porter().stemWord(word)
+    """
+    >>> [_stem(word) for word in ("us", "possibly", "biologies", "trekking")]
+    ['us', 'possibl', 'biolog', 'trek']
+    """
+    if len(word) < 3:
+        return word
+    stem = _porter().stemWord(word)
+    if INFLECTED.search(word) and stem.endswith("logi") and MEASURED.search(stem[:-4]):
+        return stem[:-1]
+    if INFLECTED.search(word) and stem.endswith("bli") and MEASURED.search(stem[:-3]):
+        return _porter().stemWord(stem[:-1] + "e")
+    return stem[:-1] if word.endswith(("ed", "ing")) and DOUBLED.search(stem) else stem
 
 
 @cache

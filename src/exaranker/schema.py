@@ -108,16 +108,24 @@ def verify(directory: str | Path) -> dict[str, Any]:
     """
     manifest = read_manifest(directory)
     for shard in manifest["shards"]:
-        path = Path(directory) / shard["file"]
-        if not path.is_file():
-            raise InputError("the manifest lists this shard, but it is missing", path=path, hint=_REPAIR)
-        if (size := path.stat().st_size) != shard["bytes"]:
-            raise InputError(f"{size} bytes, the manifest says {shard['bytes']}", path=path, hint=_REPAIR)
-        if (digest := sha256_file(path)) != shard["sha256"]:
-            raise InputError(
-                f"sha256 {digest[:12]}…, the manifest says {shard['sha256'][:12]}…", path=path, hint=_REPAIR
-            )
+        verify_file(directory, shard)
     return manifest
+
+
+def verify_file(directory: str | Path, record: dict[str, Any]) -> None:
+    """Checks one file against its `{"file", "bytes", "sha256"}` of the manifest.
+
+    Raises:
+        InputError: it is missing, truncated or altered.
+    """
+    path = Path(directory) / record["file"]
+    if not path.is_file():
+        raise InputError("the manifest lists this file, but it is missing", path=path, hint=_REPAIR)
+    if (size := path.stat().st_size) != record["bytes"]:
+        raise InputError(f"{size} bytes, the manifest says {record['bytes']}", path=path, hint=_REPAIR)
+    if (digest := sha256_file(path)) != record["sha256"]:
+        problem = f"sha256 {digest[:12]}…, the manifest says {record['sha256'][:12]}…"
+        raise InputError(problem, path=path, hint=_REPAIR)
 
 
 def shard_paths(directory: str | Path) -> list[str]:

@@ -4,13 +4,12 @@ import dataclasses
 import itertools
 import sys
 import time
-from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
-from exaranker.checkpoints import ModelCard, TrainCheckpoints, load_for_inference, save_tokenizer
+from exaranker.checkpoints import ModelCard, TrainCheckpoints, find_checkpoint, has_checkpoint, save_tokenizer
 from exaranker.errors import InputError
 from exaranker.flops import peak_flops, train_flops
 from exaranker.metrics import MetricsLog, progress_line, shown
@@ -19,8 +18,8 @@ from exaranker.stopping import StopSignal
 from exaranker.templates import Template, label_ids
 from exaranker.tokenization import Tokenizer, load_tokenizer
 from exaranker.train_config import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
-from exaranker.train_data import open_batches, register_task
-from exaranker.train_setup import Setup, abstract_batch, assemble, layout, random_state, state_from
+from exaranker.train_data import Arrays, open_batches, register_task, validation_batches
+from exaranker.train_setup import Setup, assemble, layout, load_initial, random_state, state_from
 from exaranker.train_step import TrainState, means
 from exaranker.train_window import DivergedError, Window
 
@@ -36,22 +35,26 @@ def train(config: TrainConfig, gin_text: str = "") -> TrainState:
         InputError: the configuration, the data and MODEL_DIR do not fit together.
         DivergedError: the loss became NaN or infinite.
     """
+    if config.initial_checkpoint_path is not None and not has_checkpoint(config.directory):
+        find_checkpoint(config.initial_checkpoint_path)  # or says why not, before MODEL_DIR is made
     setup = assemble(config)
     template = register_task(config)
     tokenizer = load_tokenizer(config.data.vocabulary_path)
     card = _card(config, tokenizer, template, gin_text)
     save_tokenizer(config.directory, tokenizer)
-    with layout(setup.mesh), StopSignal() as stop:
-        run = Run(setup, card)
-        with MetricsLog(config.directory, run.step, active=jax.process_index() == 0) as log:
+    peak = peak_flops(jax.local_devices()[0], config.model.dtype) * jax.device_count()
+    with StopSignal() as stop:
+        run = Run(setup, card, peak)
+        log = MetricsLog(config.directory, run.step, active=jax.process_index() == 0)
+        with layout(setup.mesh), log:
             run.loop(stop, log)
     return run.state
 
 
 class Run:
-    """One process's part of a training run: its state, its data and its checkpoints."""
+    """One process's part of a training run: its state, its data and its checkpoints; `peak` is all devices' FLOP/s."""
 
-    def __init__(self, setup: Setup, card: ModelCard):
+    def __init__(self, setup: Setup, card: ModelCard, peak: float):
         self.setup, self.config, self.card = setup, setup.config, card
         saving = dataclasses.asdict(self.config.checkpoint)
         del saving["period"]
@@ -60,8 +63,10 @@ class Run:
         self.first, self.step = data["first"], int(self.state.step)
         self.last = self.config.last_step(self.first)
         self.batches = open_batches(self.config, "train", data["rows"])
-        self.window = Window()
-        self._compiled: dict[Any, Any] = {}
+        self._shaped: Arrays = {}  # a batch, for its names and shapes
+        self._compiled: dict[Any, tuple[Any, float]] = {}
+        self._peak = peak
+        self.window = Window(data["window"])
 
     def loop(self, stop: StopSignal, log: MetricsLog) -> None:
         """Steps, and after each whatever is due."""
@@ -83,7 +88,7 @@ class Run:
             self.checkpoints.close()
 
     def _starting_point(self) -> tuple[TrainState, dict[str, Any]]:
-        """The state, and {"first": the step training began at, "rows": the data iterator's state}."""
+        """The state, and {"first": the step training began at, "rows": the data iterator's state, "window": ...}."""
         config, abstract = self.config, self.setup.abstract
         restored = self.checkpoints.restore_newest(abstract.params, abstract.optimizer)
         if restored is not None:
@@ -97,14 +102,13 @@ class Run:
                 f"TRAIN_STEPS {config.train_steps} is not more than the initial checkpoint's step {first}",
                 hint="TRAIN_STEPS counts its steps too; or set TRAIN_STEPS_RELATIVE",
             )
-        return state, {"first": first, "rows": None}
+        return state, {"first": first, "rows": None, "window": None}
 
     def _initial_state(self) -> TrainState:
         path = self.config.initial_checkpoint_path
         if path is None:
             return random_state(self.setup)
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.setup.abstract.params)
-        loaded = load_for_inference(path, shardings=shardings)
+        loaded = load_initial(self.setup, path)
         if loaded.card.tokenizer_digest != self.card.tokenizer_digest:
             raise InputError("its tokenizer is not the one at VOCABULARY_PATH", path=path)
         return state_from(self.setup, loaded.params, loaded.card.step)
@@ -114,18 +118,20 @@ class Run:
         began = time.perf_counter()
         batch = next(self.batches)
         waited = time.perf_counter() - began
+        self._shaped = batch.arrays
         arrays = global_batch(self.setup.mesh, batch.arrays)
-        step = self._compiled_step(arrays)
+        step, flops = self._compiled_step(arrays)
         self.state, sums = step(self.state, arrays)
         self.step += 1
-        self.window.add(self.step, sums, batch.arrays, batch.ids, waited)
+        self.window.add(self.step, sums, batch.ids, waited=waited, flops=flops)
 
-    def _compiled_step(self, arrays: Any) -> Any:
-        """The step for these shapes; compiling is kept out of the rates."""
+    def _compiled_step(self, arrays: Any) -> tuple[Any, float]:
+        """The step for these shapes and its FLOPs; compiling is kept out of the rates."""
         key = tuple(sorted((name, rows.shape) for name, rows in arrays.items()))
         if key not in self._compiled:
             began = time.perf_counter()
-            self._compiled[key] = self.setup.step.lower(self.state, arrays).compile()
+            compiled = self.setup.step.lower(self.state, arrays).compile()
+            self._compiled[key] = compiled, train_flops(self.config.model, self.state.params, arrays)
             self.window.exclude(time.perf_counter() - began)
             _say(f"compiled the step in {time.perf_counter() - began:.1f} s")
         return self._compiled[key]
@@ -134,7 +140,7 @@ class Run:
         return period > 0 and (self.step % period == 0 or self.step == self.last)
 
     def _write_figures(self, log: MetricsLog) -> None:
-        figures = self.window.figures(self._flops, self._peak)
+        figures = self.window.figures(self._peak)
         self.window = Window()
         log.write(self.step, "train", figures)
         _say(progress_line(self.step, self.last, figures))
@@ -142,10 +148,11 @@ class Run:
     def _evaluate(self, log: MetricsLog) -> dict[str, float] | None:
         """Loss and label accuracy on the first batches of the validation split."""
         began = time.perf_counter()
-        batches = itertools.islice(open_batches(self.config, "validation", None), self.config.eval.steps)
         total: dict[str, float] = {}
-        for batch in batches:
-            sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, batch.arrays))
+        for arrays in itertools.islice(validation_batches(self.config, self._shaped), self.config.eval.steps):
+            sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, arrays))
+            if not sums["label_tokens"]:  # all processes see the end at the same batch
+                break
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
         if not total:
             _say("the validation split is empty: nothing evaluated")
@@ -158,19 +165,11 @@ class Run:
 
     def _save(self, evaluation: dict[str, float] | None) -> None:
         began = time.perf_counter()
-        self.window.settle()  # never saves a state whose loss has not been looked at
+        window = self.window.state()  # settled: never saves a state whose loss has not been looked at
         card = dataclasses.replace(self.card, step=self.step)
-        data = {"first": self.first, "rows": self.batches.state()}
+        data = {"first": self.first, "rows": self.batches.state(), "window": window}
         self.checkpoints.save(card, self.state.params, self.state.optimizer, data, evaluation)
         self.window.exclude(time.perf_counter() - began)
-
-    @cached_property
-    def _flops(self) -> float:
-        return train_flops(self.config.model, self.state.params, abstract_batch(self.config, self.setup.mesh))
-
-    @cached_property
-    def _peak(self) -> float:
-        return peak_flops(jax.local_devices()[0], self.config.model.dtype) * jax.device_count()
 
     def _last_good(self) -> str:
         self.checkpoints.wait()

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from exaranker.errors import InputError
+from exaranker.errors import InputError, nearest
 from exaranker.losses import LossConfig
 from exaranker.models import ModelConfig
 from exaranker.optimizers import Adafactor, Optimizer
 from exaranker.partitioning import MeshConfig
+
+EVALUATED = ("loss", "label_loss", "label_accuracy", "explanation_loss")  # figures of the validation split
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class CheckpointConfig:
     keep_best: int = 0
     metric: str = "loss"
     best_mode: str = "min"
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.metric, EVALUATED), (self.best_mode, ("min", "max"))):
+            if value not in known:
+                raise InputError(f"unknown {value!r} to choose the best checkpoints by", hint=nearest(value, known))
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,11 @@ class TrainConfig:
         for name in ("train_steps", "num_microbatches", "log_period"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name.upper()} is {getattr(self, name)}, expected at least 1")
+        if self.checkpoint.keep_best and self.eval.period < 1:
+            raise InputError(
+                f"BEST_CHECKPOINTS_TO_KEEP is {self.checkpoint.keep_best}, but nothing is evaluated",
+                hint="set EVAL_PERIOD to a divisor of CHECKPOINT_PERIOD",
+            )
 
     def last_step(self, first: int) -> int:
         """The step to stop after, for weights that come with `first` steps of training."""

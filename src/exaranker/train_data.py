@@ -1,16 +1,21 @@
 """A run's view of its data: registers the dataset its task is named after, and opens this process's streams."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 
 import jax
+import numpy as np
+from jaxtyping import Num
 
 from exaranker.batches import Batches, BatchSpec
 from exaranker.errors import InputError
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.tasks import dataset_of, register_dataset, template_of
+from exaranker.tasks import register_dataset_of, template_of
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, Template
 from exaranker.train_config import TrainConfig
+
+Arrays = Mapping[str, Num[np.ndarray, "rows length"]]
 
 
 def register_task(config: TrainConfig) -> Template:
@@ -21,13 +26,7 @@ def register_task(config: TrainConfig) -> Template:
     """
     data = config.data
     if data.dataset_dir is not None:
-        name = dataset_of(data.mixture_or_task_name)
-        if name is None:
-            raise InputError(
-                f"MIXTURE_OR_TASK_NAME {data.mixture_or_task_name!r} does not name a dataset and a style",
-                hint="expected exaranker_DATASET_STYLE, for example exaranker_sample_label_explanation",
-            )
-        register_dataset(name, data.dataset_dir, data.vocabulary_path, config.template)
+        register_dataset_of(data.mixture_or_task_name, data.dataset_dir, data.vocabulary_path, config.template)
     template = template_of(data.mixture_or_task_name)
     if (template.family == DECODER_ONLY) == isinstance(config.model, T5Config):
         raise InputError(
@@ -52,14 +51,23 @@ def open_batches(config: TrainConfig, split: str, state: Mapping[str, int] | Non
         DECODER_ONLY if isinstance(config.model, DecoderConfig) else ENCODER_DECODER,
         pack=data.pack,
         shuffle=training and data.shuffle,
-        # Processes must agree on the number of batches, which the end of a split would not.
-        repeat=training or jax.process_count() > 1,
+        repeat=training,
         seed=config.seed,
         use_cached=data.use_cached_tasks,
         num_streams=data.num_streams,
         trim=jax.process_count() == 1,
     )
     return Batches(spec, own_streams(data.num_streams, jax.process_count(), jax.process_index()), state)
+
+
+def validation_batches(config: TrainConfig, like: Arrays) -> Iterator[Arrays]:
+    """This process's part of the validation split; in a job of several, batches of padding shaped as `like` follow.
+
+    Processes must take the same number of batches, and the split may end earlier for some than for others.
+    """
+    yield from (batch.arrays for batch in open_batches(config, "validation", None))
+    if jax.process_count() > 1:
+        yield from repeat({name: np.zeros_like(rows) for name, rows in like.items()})
 
 
 def own_streams(num_streams: int, process_count: int, process_index: int) -> range:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,6 +12,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from exaranker import models
+from exaranker.checkpoints import LoadedModel, load_card, load_for_training
+from exaranker.models.stack import stack_layers, unstack_layers
 from exaranker.models.t5 import T5Config
 from exaranker.partitioning import RULES, batch_sharding, check_batch, make_mesh, optimizer_shardings, param_shardings
 from exaranker.train_config import TrainConfig
@@ -55,6 +58,22 @@ def random_state(setup: Setup) -> TrainState:
 
     with layout(setup.mesh):
         return jax.jit(init, out_shardings=shardings)()
+
+
+def load_initial(setup: Setup, path: str) -> LoadedModel:
+    """A checkpoint laid out for this run, also if its layers are scanned and the run's are not, or the other way round.
+
+    Raises:
+        InputError: there is no complete checkpoint, or it is of another model.
+    """
+    scanned = load_card(path).config.scan_layers
+    if scanned == setup.config.model.scan_layers:
+        return load_for_training(path, setup.abstract.params)
+    model = replace(setup.config.model, scan_layers=scanned)
+    loaded = load_for_training(path, assemble(replace(setup.config, model=model)).abstract.params)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract.params)
+    change = jax.jit(unstack_layers if scanned else stack_layers, out_shardings=shardings)
+    return loaded._replace(params=change(loaded.params))
 
 
 def state_from(setup: Setup, params: Any, step: int) -> TrainState:

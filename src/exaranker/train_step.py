@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from exaranker.losses import LossConfig, loss_weights, token_losses
-
-Batch = Mapping[str, Any]
-Sums = dict[str, Any]  # scalars that add up over microbatches, batches and processes
+from exaranker.answers import Batch, Sums, loss_sums
+from exaranker.losses import LossConfig, loss_weights, total_weight
 
 
 class TrainState(NamedTuple):
@@ -41,7 +39,7 @@ def make_train_step(
         gradients, sums = _gradients(module, state.params, batch, loss, key, num_microbatches)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        sums = sums | {"gradient_norm": optax.global_norm(gradients)}
+        sums |= _tokens(batch) | {"weights": total_weight(batch, loss), "gradient_norm": optax.tree.norm(gradients)}
         return TrainState(state.step + 1, params, optimizer_state), sums
 
     return step
@@ -51,7 +49,8 @@ def make_eval_step(module: nn.Module, loss: LossConfig) -> Callable[[Any, Batch]
     """Builds (params, batch) -> sums, without dropout."""
 
     def step(params: Any, batch: Batch) -> Sums:
-        return _forward(module, params, {**batch, "weights": loss_weights(batch, loss)}, loss, None)[1]
+        sums = loss_sums(module, params, {**batch, "weights": loss_weights(batch, loss)}, loss, None)
+        return sums | {"weights": total_weight(batch, loss)}
 
     return step
 
@@ -73,8 +72,11 @@ def _gradients(
     module: nn.Module, params: Any, batch: Batch, loss: LossConfig, key: Array, num_microbatches: int
 ) -> tuple[Any, Sums]:
     def of(part: Batch, key: Array) -> tuple[Any, Sums]:
-        value_and_gradient = jax.value_and_grad(lambda params: _forward(module, params, part, loss, key), has_aux=True)
-        (_, sums), gradients = value_and_gradient(params)
+        def to_minimise(params: Any) -> tuple[Any, Sums]:
+            sums = loss_sums(module, params, part, loss, key)
+            return sums["loss"], sums
+
+        gradients, sums = jax.grad(to_minimise, has_aux=True)(params)
         return gradients, sums
 
     if num_microbatches == 1:
@@ -91,22 +93,12 @@ def _gradients(
     return jax.lax.scan(add, zeros, (parts, keys))[0]
 
 
-def _forward(module: nn.Module, params: Any, batch: Batch, loss: LossConfig, key: Array | None) -> tuple[Any, Sums]:
-    """(the number to minimise, sums for the metrics)."""
-    rngs = {} if key is None else {"dropout": key}
-    logits: Any = module.apply({"params": params}, batch, train=key is not None, rngs=rngs)
-    targets, weights = batch["decoder_target_tokens"], batch["weights"]
-    losses = token_losses(logits, targets, loss)
-    weighted = jnp.sum((losses.cross_entropy + losses.z_loss) * weights)
-    real = batch["decoder_loss_weights"].astype(jnp.float32)
-    label = real * batch["decoder_label_weights"]
-    correct = jnp.argmax(logits, axis=-1) == targets
-    return weighted, {
-        "loss": weighted,
-        "weights": weights.sum(),
-        "label_loss": jnp.sum(losses.cross_entropy * label),
-        "label_correct": jnp.sum(correct * label),
-        "label_tokens": label.sum(),
-        "explanation_loss": jnp.sum(losses.cross_entropy * (real - label)),
-        "explanation_tokens": jnp.sum(real - label),
-    }
+def _tokens(batch: Batch) -> Sums:
+    """Of both sides: the tokens that are not padding, and the positions there are."""
+    sides = [
+        batch["decoder_loss_weights"] + batch.get("decoder_causal_attention", 0)
+    ]  # the answer and, if here, prompt
+    if "encoder_input_tokens" in batch:
+        sides.append(batch["encoder_input_tokens"])
+    real = sum(jnp.count_nonzero(side).astype(jnp.float32) for side in sides)
+    return {"real_tokens": real, "positions": jnp.float32(sum(side.size for side in sides))}

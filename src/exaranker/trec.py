@@ -6,6 +6,7 @@ descending, as trec_eval does, so the rank column and every evaluation tool agre
 
 import json
 import math
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from ctypes import c_float
 from pathlib import Path
@@ -79,7 +80,7 @@ def read_run(path: str | Path) -> Iterator[ScoredDoc]:
     Raises:
         InputError: wrong column count, a score that is not a finite number, or a doc listed twice for a query.
     """
-    seen: set[tuple[str, str]] = set()
+    seen: dict[str, set[str]] = {}
     for number, line in read_lines(path):
         columns = line.split()
         if len(columns) != 6:
@@ -92,17 +93,19 @@ def read_run(path: str | Path) -> Iterator[ScoredDoc]:
         score = _number(text, float, "score", path, number)
         if not math.isfinite(score):
             raise InputError(f"score {text!r} is not a finite number", path=path, line=number)
-        if (query_id, doc_id) in seen:
+        docs = seen.setdefault(query_id, set())
+        if doc_id in docs:
             raise InputError(f"doc {doc_id!r} comes twice for query {query_id!r}", path=path, line=number)
-        seen.add((query_id, doc_id))
-        yield ScoredDoc(query_id, doc_id, score)
+        docs.add(doc_id)
+        yield ScoredDoc(sys.intern(query_id), doc_id, score)
 
 
 def read_qrels(path: str | Path) -> Iterator[Qrel]:
     """Yields the rows of TREC qrels (`query 0 doc relevance`) or BEIR's (`query doc relevance` below a header).
 
     Raises:
-        InputError: wrong column count, a relevance that is not an integer, or a doc judged twice for a query.
+        InputError: wrong column count, a relevance that is not an integer, a doc judged twice for a query, or only
+            a header.
     """
     names: tuple[str, ...] = TREC_QRELS
     seen: set[tuple[str, str]] = set()
@@ -122,6 +125,8 @@ def read_qrels(path: str | Path) -> Iterator[Qrel]:
             raise InputError(f"doc {doc_id!r} is judged twice for query {query_id!r}", path=path, line=number)
         seen.add((query_id, doc_id))
         yield Qrel(query_id, doc_id, _number(text, int, "relevance", path, number))
+    if not seen:
+        raise InputError("no judgement below the header", path=path)
 
 
 def write_run(path: str | Path, rows: Iterable[ScoredDoc], tag: str) -> None:
@@ -155,7 +160,11 @@ def _json_text(line: str) -> tuple[str, ...]:
         row = json.loads(line)
         identifier = row["_id"] if "_id" in row else row["id"]
         text = row["text"] if "text" in row else row["contents"]
-        return str(identifier), " ".join(filter(None, [row.get("title"), text]))
+        if not (isinstance(identifier, str | int) and isinstance(text, str)):
+            return ()
+        whole = " ".join(filter(None, [row.get("title"), text]))
+        whole.encode()  # JSON may spell half a surrogate pair, which no tokenizer takes
+        return str(identifier), whole
     except (ValueError, KeyError, TypeError, AttributeError):
         return ()
 

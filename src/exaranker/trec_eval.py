@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ir_measures.measures import Measure
 
 from exaranker.evaluate import RunResult
-from exaranker.trec import Qrel, read_run, write_run
+from exaranker.trec import Qrel, read_run
 
 MIN_JAVA = 21  # pyserini 1.x is compiled for it
 TIMEOUT = 1800  # seconds
@@ -125,8 +125,10 @@ def _java_version(home: Path) -> int:
 def _plain_copies(folder: Path, qrels: Iterable[Qrel], run_path: str | Path) -> list[str]:
     folder.mkdir()
     qrels_file, run_file = folder / "qrels.txt", folder / "run.trec"
-    qrels_file.write_text("".join(f"{q.query_id} 0 {q.doc_id} {q.relevance}\n" for q in qrels))
-    write_run(run_file, read_run(run_path), tag="run")
+    lines = (f"{qrel.query_id} 0 {qrel.doc_id} {qrel.relevance}\n" for qrel in qrels)
+    qrels_file.write_text("".join(lines), encoding="utf-8")
+    with run_file.open("w", encoding="utf-8") as stream:  # trec_eval sorts by score, whatever the rank says
+        stream.writelines(f"{doc.query_id} Q0 {doc.doc_id} 0 {doc.score!r} run\n" for doc in read_run(run_path))
     return [str(qrels_file), str(run_file)]
 
 
@@ -147,7 +149,7 @@ def _run_child(calls: Sequence[Sequence[str]]) -> list[str]:
         input=json.dumps(calls),
         env=_environment(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=TIMEOUT,
     )
     if child.returncode:
@@ -172,7 +174,8 @@ def _parse(output: str, group: Sequence[Query]) -> Iterator[tuple[tuple[Query, s
 def _environment() -> dict[str, str]:
     home = find_jdk()
     path = f"{home}/bin{os.pathsep}{os.environ.get('PATH', '')}"
-    return {"OPENAI_API_KEY": "unused", **os.environ, "JAVA_HOME": str(home), "PATH": path}
+    ours = {"JAVA_HOME": str(home), "PATH": path, "PYTHONIOENCODING": "utf-8"}
+    return {"OPENAI_API_KEY": "unused", **os.environ, **ours}
 
 
 def _agree(run: RunResult, measure: str, theirs: Mapping[str, float]) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import flax.serialization
 import flax.traverse_util
 import jax
+import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tensorstore as ts
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
@@ -17,10 +19,16 @@ from safetensors.numpy import load_file, save_file
 from exaranker import models
 from exaranker.checkpoints import load_for_inference
 from exaranker.cli import main
+from exaranker.convert.hf_config import to_hf_config
+from exaranker.convert.huggingface import read_huggingface
 from exaranker.convert.t5x import read_t5x
 from exaranker.convert.tensors import to_tensors
+from exaranker.errors import InputError
+from exaranker.models.decoder import DecoderConfig
 from exaranker.models.decoding import first_step_logits
 from exaranker.models.stack import stack_layers
+from exaranker.models.t5 import T5Config
+from exaranker.tokenization import load_tokenizer
 
 SPIECE = Path(__file__).parents[2] / "examples/sample/spiece.model"
 T5_SHAPE = {
@@ -94,7 +102,19 @@ def test_transformers_loads_the_export_as_the_same_function(imported, tmp_path):
     np.testing.assert_allclose(
         first_step_logits(module, params, tokens, ids)[0], expected[0, 0].numpy()[ids], rtol=1e-4, atol=1e-5
     )
-    assert (tmp_path / "hf/spiece.model").is_file()
+    # For umT5, AutoTokenizer of transformers 5 insists on a tokenizer.json.
+    auto = transformers.T5Tokenizer if card.config.relative_bias_per_layer else transformers.AutoTokenizer
+    assert auto.from_pretrained(tmp_path / "hf")("is this so?").input_ids == tokens[0].tolist()
+
+
+def test_transformers_reads_bytes_as_we_do(tmp_path):
+    config = transformers.T5Config(**T5_SHAPE, vocab_size=384, feed_forward_proj="gated-gelu")
+    transformers.AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path / "byt5")
+    words = ("--checkpoint", tmp_path / "byt5", "--format", "hf", "--output", tmp_path / "ours", "--tokenizer", "byt5")
+    assert run("import", *words) == 0
+    assert run("export", "--checkpoint", tmp_path / "ours", "--format", "hf", "--output", tmp_path / "hf") == 0
+    tokenizer, theirs = load_tokenizer("byt5"), transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    assert theirs("Is it café?").input_ids == [*tokenizer.encode("Is it café?"), tokenizer.eos_id]
 
 
 def test_t5x_round_trip_is_exact(imported, tmp_path):
@@ -122,6 +142,67 @@ def test_t5x_file_holds_specs_and_empty_adafactor_slots(imported, tmp_path):
         "v_row": (1,),
         "v_col": (1,),
     }
+
+
+def test_a_legacy_checkpoint_as_t5x_itself_left_it(imported, tmp_path):
+    """Specs by whichever driver it was written with, in bfloat16 too; small tensors inside the msgpack file."""
+    expected, stored = tensors(imported), {}
+    directory = tmp_path / "checkpoint_11"
+    directory.mkdir()
+    for number, (name, tensor) in enumerate(expected.items()):
+        if tensor.ndim == 1:
+            stored[name] = tensor
+            continue
+        kind = "bfloat16" if "mlp" in name else "float32"
+        folder = f"target.{name.replace('/', '.')}"
+        metadata = {"compressor": {"id": "gzip"}, "shape": list(tensor.shape), "chunks": [16, tensor.shape[1]]}
+        zarr = {"driver": "zarr", "dtype": kind, "metadata": metadata}
+        located = zarr | {"kvstore": {"driver": "file", "path": str(directory / folder)}}
+        ts.open(located, create=True).result().write(tensor.astype(kind)).result()
+        moved = {"kvstore": {"driver": "gcs", "bucket": "t5x-dummy-bucket"}, "path": folder}
+        stored[name] = zarr | (moved if number % 2 else {"kvstore": {"driver": "gfile", "path": folder}})
+        expected[name] = tensor.astype(kind).astype(np.float32)
+    target = flax.traverse_util.unflatten_dict(stored, sep="/")
+    contents = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(11), "param_states": {}}}}
+    (directory / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(contents))
+    _, params, step = read_t5x(directory)
+    assert step == 11
+    assert_same(to_tensors(params), expected)
+
+
+def change_msgpack(checkpoint, change):
+    """Rewrites the tree of tensors in a legacy checkpoint."""
+    contents = flax.serialization.msgpack_restore((checkpoint / "checkpoint").read_bytes())
+    change(contents["optimizer"]["target"])
+    (checkpoint / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(contents))
+
+
+WO = "encoder/layers_1/mlp/wo/kernel"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda target: target["encoder"]["layers_1"]["mlp"].pop("wo"), f"tensor {WO} (48, 32) is missing"),
+        (lambda target: target.pop("token_embedder"), "tensor token_embedder/embedding is missing"),
+        (
+            lambda target: target["encoder"]["layers_1"]["mlp"]["wo"].update(kernel=np.zeros((48, 30), np.float32)),
+            f"tensor {WO} has shape (48, 30), expected (48, 32)",
+        ),
+        (
+            lambda target: target["encoder"]["layers_1"]["mlp"]["wo"]["kernel"]["kvstore"].update(path="target.gone"),
+            "checkpoint_0/target.gone: cannot be read",
+        ),
+    ],
+    ids=["missing", "no embeddings", "misshapen", "no folder"],
+)
+def test_a_bad_tensor_of_t5x_is_named(imported, tmp_path, capsys, change, message):
+    assert run("export", "--checkpoint", imported, "--format", "t5x", "--output", tmp_path / "t5x") == 0
+    change_msgpack(tmp_path / "t5x/checkpoint_0", change)
+    words = ("--checkpoint", tmp_path / "t5x/checkpoint_0", "--format", "t5x", "--tokenizer", SPIECE)
+    assert run("import", *words, "--output", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_t5x_orbax_layout(imported, tmp_path):
@@ -176,6 +257,25 @@ def copied(huggingface, tmp_path, change):
     return tmp_path
 
 
+def test_weights_in_several_files_and_in_bfloat16(huggingface, imported, tmp_path):
+    kind = ml_dtypes.bfloat16
+    stored = {name: tensor.astype(kind) for name, tensor in load_file(huggingface / "model.safetensors").items()}
+    names = sorted(stored)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, part in parts.items():
+        save_file({name: stored[name] for name in part}, tmp_path / file)
+    weight_map = {name: file for file, part in parts.items() for name in part}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (tmp_path / "config.json").write_bytes((huggingface / "config.json").read_bytes())
+    config, params = read_huggingface(tmp_path)
+    assert config == load_for_inference(imported).card.config
+    rounded = {name: np.asarray(tensor).astype(kind).astype(np.float32) for name, tensor in tensors(imported).items()}
+    assert_same(to_tensors(params), rounded)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model-00002-of-00002\.safetensors: cannot be read"):
+        read_huggingface(tmp_path)
+
+
 BROKEN = "decoder.block.1.layer.1.EncDecAttention.k.weight"
 
 
@@ -216,21 +316,40 @@ def test_what_cannot_be_converted_says_why(imported, tmp_path, capsys):
     assert "already exists" in capsys.readouterr().err
 
 
-def test_decoder_only_round_trip(tmp_path):
-    config = transformers.Qwen2Config(
+@pytest.mark.parametrize("kind", [transformers.LlamaConfig, transformers.Qwen2Config], ids=["llama", "qwen2"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_decoder_only_round_trip(tmp_path, kind, tied):
+    config = kind(
         vocab_size=4096,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "qwen2")
-    words = ("--checkpoint", tmp_path / "qwen2", "--format", "hf", "--output", tmp_path / "ours", "--tokenizer", SPIECE)
-    assert run("import", *words) == 0
+    original = transformers.AutoModelForCausalLM.from_config(config).eval()
+    original.save_pretrained(tmp_path / "theirs")
+    words = ("--checkpoint", tmp_path / "theirs", "--format", "hf", "--output", tmp_path / "ours")
+    assert run("import", *words, "--tokenizer", SPIECE) == 0
     assert run("export", "--checkpoint", tmp_path / "ours", "--format", "hf", "--output", tmp_path / "back") == 0
-    assert_same(load_file(tmp_path / "back/model.safetensors"), load_file(tmp_path / "qwen2/model.safetensors"))
-    transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back")
+    assert_same(load_file(tmp_path / "back/model.safetensors"), load_file(tmp_path / "theirs/model.safetensors"))
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
+    tokens = torch.tensor([[5, 9, 3, 7]])
+    with torch.no_grad():
+        assert torch.equal(again(tokens).logits, original(tokens).logits)
     assert run("export", "--checkpoint", tmp_path / "ours", "--format", "t5x", "--output", tmp_path / "t5x") == 2
     assert not (tmp_path / "t5x").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DecoderConfig(bidirectional_prefix=True), "bidirectional_prefix True is nothing that transformers knows"),
+        (DecoderConfig(mlp_activations=("gelu", "linear")), r"mlp_activations \('gelu', 'linear'\) is nothing"),
+        (T5Config(mlp_activations=("silu",)), r"mlp_activations \('silu',\) is nothing"),
+    ],
+)
+def test_what_transformers_cannot_compute_is_refused(config, message):
+    with pytest.raises(InputError, match=message):
+        to_hf_config(config, load_tokenizer(SPIECE))

@@ -6,11 +6,12 @@ import pytest
 
 from exaranker.preprocess.configs import ExplainerConfig
 from exaranker.preprocess.embedded_llm import embedded_llm_dir
-from exaranker.preprocess.engines import Completion, EngineInfo, EngineSpec
+from exaranker.preprocess.engines import Completion, EngineInfo
 from exaranker.preprocess.explain import Job
 from exaranker.preprocess.llms import load_tokenizer
 from exaranker.preprocess.prompting import Prompter, load_style
 from exaranker.preprocess.readers import with_text_ids
+from exaranker.preprocess.runners import EngineSpec
 from exaranker.preprocess.selection import select
 
 

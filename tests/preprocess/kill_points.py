@@ -13,11 +13,12 @@ from pathlib import Path
 import tensorflow  # noqa: F401 - imported before forking, so that no child has to
 
 from exaranker.preprocess.configs import ExplainerConfig
-from exaranker.preprocess.engines import Completion, EngineInfo, EngineSpec
+from exaranker.preprocess.engines import Completion, EngineInfo
 from exaranker.preprocess.explain import Job, explain
 from exaranker.preprocess.llms import load_tokenizer
 from exaranker.preprocess.prompting import Prompter, load_style
 from exaranker.preprocess.readers import with_text_ids
+from exaranker.preprocess.runners import EngineSpec
 from exaranker.preprocess.selection import select
 
 STEPS = ("replace", "fsync", "open")

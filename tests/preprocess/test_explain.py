@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from exaranker import schema
+from exaranker import __version__, schema
 from exaranker.errors import InputError
-from exaranker.preprocess import dataset
+from exaranker.preprocess import dataset_files
 from exaranker.preprocess.engines import Completion
 from exaranker.preprocess.explain import explain, summary
 from exaranker.preprocess.readers import with_text_ids
@@ -32,6 +32,11 @@ def test_rows_carry_pair_and_explanation(tmp_path, make_job, pairs):
     assert got[0].explanation.startswith("The passage is relevant because it speaks of ")
     assert got[1].explanation.startswith("The passage is not relevant because it speaks of ")
     assert (got[0].explainer, got[0].finish_reason, got[0].num_tokens) == ("fake", "stop", 9)
+
+
+def test_each_shard_says_what_made_it(tmp_path, make_job, pairs):
+    for shard in explain(make_job(pairs), tmp_path)["shards"]:
+        assert (shard["exaranker"], shard["engine"], shard["repeatable"]) == (__version__, "function 1", "always")
 
 
 def test_a_second_run_generates_nothing(tmp_path, make_job, pairs, function_engine):
@@ -136,7 +141,7 @@ def test_a_second_writer_is_refused_and_told_who_writes(tmp_path, make_job, pair
 def test_a_clock_that_jumps_back_changes_nothing(tmp_path, make_job, pairs, monkeypatch):
     explain(make_job(pairs), tmp_path / "a")
     times = iter(range(1_000_000, 0, -100_000))
-    monkeypatch.setattr(dataset.time, "gmtime", lambda *_: dataset.time.localtime(next(times)))
+    monkeypatch.setattr(dataset_files.time, "gmtime", lambda *_: dataset_files.time.localtime(next(times)))
     explain(make_job(pairs), tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert min(json.loads((tmp_path / "b" / "run.json").read_text())["seconds"].values()) >= 0

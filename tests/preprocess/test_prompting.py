@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from exaranker.errors import InputError
@@ -28,7 +30,7 @@ def text_of(tokenizer, prompt):
     return tokenizer.decode(prompt.token_ids)
 
 
-@pytest.mark.parametrize("style", known_styles())
+@pytest.mark.parametrize("style", [style for style in known_styles() if style != "relevance"])
 @pytest.mark.parametrize("chat", [True, False])
 def test_prompts_share_their_prefix_and_end_in_the_pair(tokenizer, style, chat):
     builder = prompter(tokenizer, style, chat)
@@ -47,7 +49,7 @@ def test_prompts_share_their_prefix_and_end_in_the_pair(tokenizer, style, chat):
 def test_chat_prompt_is_the_templates_own(tokenizer):
     prompt = prompter(tokenizer, "exaranker").build([with_text_ids("q", "p", 1)], 1)[0]
     messages = [turn._asdict() for turn in prompt.messages]
-    assert [message["role"] for message in messages] == ["user", "assistant"] * 4 + ["user"]
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 7 + ["user"]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert list(prompt.token_ids) == ids
 
@@ -90,6 +92,13 @@ def test_the_context_bounds_the_prompt(tokenizer):
 def test_the_digest_follows_what_the_llm_sees(tokenizer):
     digests = {prompter(tokenizer, style, chat).digest() for style in known_styles() for chat in (True, False)}
     assert len(digests) == 2 * len(known_styles())
+
+
+def test_the_digest_follows_what_ends_an_answer(tokenizer):
+    style = load_style("small")
+    options = {"chat": True, "max_passage_tokens": 64, "max_prompt_tokens": 1900}
+    other = replace(style, stop=(*style.stop, "Passage:"))
+    assert Prompter(other, tokenizer, **options).digest() != Prompter(style, tokenizer, **options).digest()
 
 
 def test_own_prompt_file(tmp_path, tokenizer):

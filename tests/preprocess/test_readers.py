@@ -1,12 +1,12 @@
 import gzip
 import json
+import tracemalloc
+from collections import deque
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from exaranker.errors import InputError
-from exaranker.preprocess.readers import InputConfig, read_jsonl, read_triples, read_tsv, text_id
+from exaranker.preprocess.readers import InputConfig, read_jsonl, read_tsv, text_id
 from exaranker.preprocess.sources import open_source
 from exaranker.schema import Pair
 
@@ -22,11 +22,13 @@ def written(tmp_path, name, data):
 def test_jsonl_rows(tmp_path):
     row = {"query_id": "q1", "doc_id": "d1", "query": "why", "passage": "because", "label": 3, "more": "ignored"}
     bare = {"query": "why", "passage": "because", "label": 0}
-    path = written(tmp_path, "pairs.jsonl", f"{json.dumps(row)}\n{json.dumps(bare)}\n")
+    numbered = {"query_id": 0, "doc_id": 7, **bare}
+    path = written(tmp_path, "pairs.jsonl", "".join(json.dumps(value) + "\n" for value in (row, bare, numbered)))
     ids = (text_id("why"), text_id("because"))
     assert list(read_jsonl(path)) == [
         Pair("q1", "d1", "why", "because", 3),
         Pair(*ids, "why", "because", 0),
+        Pair("0", "7", "why", "because", 0),
     ]
 
 
@@ -60,6 +62,9 @@ def test_wrong_column_count(tmp_path):
 def test_label_that_is_no_integer(tmp_path):
     with pytest.raises(InputError, match=r"pairs.tsv:2: label 'yes' is not an integer \(the label is the grade"):
         list(read_tsv(written(tmp_path, "pairs.tsv", "1\tq\tp\nyes\tq\tp\n")))
+    for label in ("1_0", "1.0", "", " 1", "٣", "99999999999"):
+        with pytest.raises(InputError, match=r"pairs.tsv:1: label '.*' is not an integer"):
+            list(read_tsv(written(tmp_path, "pairs.tsv", f"{label}\tq\tp\n")))
     with pytest.raises(InputError, match=r"pairs.jsonl:1: label 1.5 is not an integer"):
         list(read_jsonl(written(tmp_path, "pairs.jsonl", '{"query": "q", "passage": "p", "label": 1.5}\n')))
 
@@ -79,44 +84,15 @@ def test_invalid_utf8(tmp_path, form):
         ('{"query": "q", "label": 1}', "pairs.jsonl:1: 'passage' is missing"),
         ('{"query": 3, "passage": "p", "label": 1}', "'query' is 3, expected a string"),
         ('{"query": "q", "passage": "p", "label": true}', "label True is not an integer"),
+        ('{"query": "q", "passage": "p", "label": 3000000000}', "label 3000000000 is not an integer"),
+        ("[" * 100_000, r"pairs.jsonl:1: not a JSON object: '\[\[\["),
+        (r'{"query": "\ud83d", "passage": "p", "label": 1}', "'query' has half of a surrogate pair"),
+        ('{"query_id": [1], "query": "q", "passage": "p", "label": 1}', r"'query_id' is \[1\], expected a string"),
     ],
 )
 def test_bad_json_rows(tmp_path, line, message):
     with pytest.raises(InputError, match=message):
         list(read_jsonl(written(tmp_path, "pairs.jsonl", line + "\n")))
-
-
-def triples_file(tmp_path, count, name="triples.tsv"):
-    data = "".join(f"q{i}\tpositive {i}\tnegative {i}\n" for i in range(count)).encode()
-    return written(tmp_path, name, gzip.compress(data) if name.endswith(".gz") else data)
-
-
-@pytest.mark.parametrize("name", ["triples.tsv", "triples.train.small.tsv.gz"])
-def test_sampled_triples_alternate_over_different_lines(tmp_path, name):
-    config = InputConfig(positives=20, seed=2)
-    rows = list(open_source(str(triples_file(tmp_path, 500, name)), None, config).reader())
-    assert [row.label for row in rows] == [1, 0] * 20
-    assert all(row.passage.split()[0] == ("positive" if row.label else "negative") for row in rows)
-    lines = [int(row.query[1:]) for row in rows]
-    gaps = [after - before for before, after in zip([-1, *lines], lines, strict=False)]
-    assert set(gaps) <= set(range(1, 12))  # 0 to 10 lines are skipped before each
-    assert rows == list(read_triples(triples_file(tmp_path, 500), config))
-    assert rows != list(read_triples(triples_file(tmp_path, 500), InputConfig(positives=20, seed=3)))
-
-
-def test_too_few_triples(tmp_path):
-    with pytest.raises(InputError, match=r"triples.tsv: ends after 3 positives, pairs.positives asks for 20"):
-        list(read_triples(triples_file(tmp_path, 15), InputConfig(positives=20)))
-
-
-def test_full_triples(tmp_path):
-    rows = list(read_triples(triples_file(tmp_path, 2), InputConfig(triples="full", positive_grade=2)))
-    assert [(row.query, row.passage, row.label) for row in rows] == [
-        ("q0", "positive 0", 2),
-        ("q0", "negative 0", 0),
-        ("q1", "positive 1", 2),
-        ("q1", "negative 1", 0),
-    ]
 
 
 def test_unknown_format_and_rule(tmp_path):
@@ -126,26 +102,43 @@ def test_unknown_format_and_rule(tmp_path):
         InputConfig(triples="ful")
 
 
-# Any text that a tab-separated line can hold.
-field = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r"), max_size=12)
-row = st.tuples(st.integers(-3, 9), field, field)
+@pytest.mark.parametrize("data", [b"1\tq\tp\n", b"1\tq\tp\r\n", b"1\tq\tp"])
+def test_line_ends(tmp_path, data):
+    assert [tuple(pair)[2:] for pair in read_tsv(written(tmp_path, "pairs.tsv", data))] == [("q", "p", 1)]
 
 
-def spread(rows, count):
-    """Some generated rows, repeated with a number each, up to `count`."""
-    return [
-        (label, f"{query} {i}", passage) for i, (label, query, passage) in zip(range(count), rows * count, strict=False)
-    ]
+def test_truncated_and_damaged_gzip(tmp_path):
+    lines = "".join(f"1\tquestion {i}\tpassage {i * i}\n" for i in range(5000)).encode()
+    whole = gzip.compress(lines)
+    path = written(tmp_path, "pairs.tsv.gz", whole[: len(whole) // 2])
+    seen = []
+    with pytest.raises(InputError, match=r"pairs.tsv.gz:(\d+): the gzip file is truncated or damaged after") as caught:
+        seen.extend(read_tsv(path))
+    assert f"pairs.tsv.gz:{len(seen)}:" in str(caught.value)
+    assert len(seen) > 1000
+    damaged = bytearray(whole)
+    damaged[-8] ^= 0xFF  # of the checksum
+    for broken in (bytes(damaged), b"1\tq\tp\n"):
+        with pytest.raises(InputError, match="truncated or damaged"):
+            list(read_tsv(written(tmp_path, "pairs.tsv.gz", broken)))
 
 
-@settings(max_examples=5, deadline=None)
-@given(st.lists(row, min_size=1, max_size=40))
-def test_10_000_rows_come_back_from_either_format(tmp_path_factory, rows):
-    folder = tmp_path_factory.mktemp("rows")
-    wanted = spread(rows, 10_000)
-    tsv = written(folder, "pairs.tsv", "".join(f"{label}\t{query}\t{passage}\n" for label, query, passage in wanted))
-    names = ("label", "query", "passage")
-    jsonl = written(folder, "pairs.jsonl", "".join(json.dumps(dict(zip(names, w, strict=True))) + "\n" for w in wanted))
-    from_tsv, from_jsonl = list(read_tsv(tsv)), list(read_jsonl(jsonl))
-    assert [(pair.label, pair.query, pair.passage) for pair in from_tsv] == wanted
-    assert from_jsonl == from_tsv
+@pytest.mark.parametrize("form", READERS)
+def test_memory_does_not_grow_with_the_file(tmp_path, form):
+    rows = {"tsv": "1\twhy {}\tbecause {}\n", "jsonl": '{{"query": "why {}", "passage": "because {}", "label": 1}}\n'}
+    peaks = []
+    for count in (1_000, 30_000):
+        path = written(tmp_path, f"pairs.{form}", "".join(rows[form].format(i, i) for i in range(count)))
+        tracemalloc.start()
+        deque(READERS[form](path), maxlen=0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 50_000  # bytes; the larger file has 0.6 MB or more
+
+
+def test_format_and_kind_of_source_must_agree(tmp_path):
+    path = str(written(tmp_path, "pairs.tsv", "1\tq\tp\n"))
+    with pytest.raises(InputError, match=r"--format beir does not go with a file \(one of jsonl, tsv, triples\)"):
+        open_source(path, "beir", InputConfig())
+    with pytest.raises(InputError, match=r"--format tsv does not go with a folder \(one of beir, trec\)"):
+        open_source(str(tmp_path), "tsv", InputConfig())

@@ -24,9 +24,10 @@ def test_limit_takes_the_first():
     assert chosen([0, 1], limit=9) == [0, 1]
 
 
-def test_balance_takes_the_first_of_each_side_in_input_order():
-    assert chosen([0, 0, 1, 0, 1, 2, 0], balance=True) == [0, 1, 2, 3, 4, 5]
-    assert chosen([0, 0, 1, 0, 1, 2, 0], balance=True, limit=4) == [0, 1, 2, 4]
+def test_balance_takes_as_many_of_each_side_spread_evenly_in_input_order():
+    assert chosen([0, 0, 1, 0, 1, 2, 0], balance=True) == [1, 2, 3, 4, 5, 6]
+    assert chosen([0, 0, 1, 0, 1, 2, 0], balance=True, limit=4) == [1, 4, 5, 6]
+    assert chosen([1, 1] + [0] * 10, balance=True) == [0, 1, 6, 11]
 
 
 def test_duplicates_are_dropped_and_counted():
@@ -53,10 +54,28 @@ def test_the_digest_follows_content_and_order():
 
 
 def test_nothing_left():
-    with pytest.raises(InputError, match="no pairs to explain are left"):
-        select(lambda: iter(rows([1, 1])), 1, balance=True)
+    with pytest.raises(InputError, match="no pairs to explain are left after duplicates and blanks are dropped"):
+        select(lambda: iter([Pair("q", "d", " ", "p", 1)]), 1)
+    with pytest.raises(
+        InputError, match=r"--balance finds pairs on one side of grade 1 only \(label 1: 2, label 3: 1\)"
+    ):
+        select(lambda: iter(rows([1, 3, 1])), 1, balance=True)
     with pytest.raises(InputError, match="--limit is 0, expected at least 1"):
         select(lambda: iter(rows([1])), 1, limit=0)
+
+
+@pytest.mark.parametrize("later", [[0, 1, 1], [0, 1], [0, 1, 0, 1]])
+def test_an_input_that_changes_never_gets_whole(later):
+    """Another label, a row less; a row more at the end is none of those that were counted."""
+    readings = iter([[0, 1, 0], [0, 1, 0], later])
+    selection = select(lambda: iter(rows(next(readings))), 1)
+    read = selection.pairs()
+    assert [next(read).label, next(read).label] == [0, 1]
+    if later[:3] == [0, 1, 0]:
+        assert [pair.label for pair in read] == [0]
+        return
+    with pytest.raises(InputError, match=r"the input changed while it was read \(explain it into another --output_dir"):
+        next(read)
 
 
 def test_batches_hold_the_stream_in_order():

@@ -9,6 +9,8 @@ import pytest
 
 from exaranker import trec_eval
 from exaranker.cli import main
+from exaranker.commands.evaluate_ import _named
+from exaranker.errors import InputError
 from exaranker.evaluate import RunResult, evaluate_run, load_qrels, parse_measures
 from exaranker.significance import compare
 
@@ -51,6 +53,16 @@ def test_missing_queries_count_and_unjudged_ones_do_not(files: Path) -> None:
     result = evaluated(files)
     assert (result.missing, result.unjudged) == (["q3"], ["q4"])
     assert list(result.per_query["RR@10"]) == ["q1", "q2", "q3"]
+
+
+def test_queries_are_measured_in_groups_and_none_is_lost(tmp_path: Path) -> None:
+    """251 queries, in three groups; the relevant passage of query n is at rank n % 5 + 1."""
+    (tmp_path / "qrels.txt").write_text("".join(f"q{n} 0 d{n % 5} 1\n" for n in range(251)))
+    (tmp_path / "run.trec").write_text("".join(f"q{n} Q0 d{d} 0 {9 - d} t\n" for d in range(5) for n in range(251)))
+    measures = parse_measures(["RR", "P@1"], 1)
+    result = evaluate_run(load_qrels(tmp_path / "qrels.txt"), tmp_path / "run.trec", "run", measures)
+    assert result.per_query["RR"] == {f"q{n}": pytest.approx(1 / (n % 5 + 1)) for n in range(251)}
+    assert result.means["P@1"] == pytest.approx(51 / 251)
 
 
 def test_min_relevance_moves_binary_measures_only(files: Path) -> None:
@@ -122,6 +134,25 @@ def test_a_figure_that_differs_is_an_error(files: Path) -> None:
         trec_eval.check(load_qrels(files / "qrels.txt"), [result], parse_measures(["AP"], 1), 1)
 
 
+@needs_java
+def test_negative_grades_gain_nothing_and_their_queries_count(tmp_path: Path) -> None:
+    (tmp_path / "qrels.txt").write_text("q1 0 d1 2\nq1 0 d2 -1\nq2 0 d1 -1\nq2 0 d2 0\n")
+    (tmp_path / "run.trec").write_text("q1 Q0 d2 1 2 t\nq1 Q0 d1 2 1 t\nq2 Q0 d1 1 1 t\n")
+    qrels, measures = load_qrels(tmp_path / "qrels.txt"), parse_measures(["nDCG@10", "RR@10", "AP"], 1)
+    result = evaluate_run(qrels, tmp_path / "run.trec", "run", measures)
+    assert result.per_query["nDCG@10"] == pytest.approx({"q1": 1 / LOG3, "q2": 0.0})
+    assert trec_eval.check(qrels, [result], measures, 1) == [{"nDCG@10": 0.3155, "RR@10": 0.25, "AP": 0.25}]
+
+
+@needs_java
+def test_ids_of_any_script_reach_trec_eval(tmp_path: Path) -> None:
+    (tmp_path / "qrels.txt").write_text("frage-ä 0 文書一 1\n", encoding="utf-8")
+    (tmp_path / "run.trec").write_text("frage-ä Q0 文書二 1 2 t\nfrage-ä Q0 文書一 2 1 t\n", encoding="utf-8")
+    qrels, measures = load_qrels(tmp_path / "qrels.txt"), parse_measures(["RR"], 1)
+    result = evaluate_run(qrels, tmp_path / "run.trec", "run", measures)
+    assert trec_eval.check(qrels, [result], measures, 1) == [{"RR": 0.5}]
+
+
 def test_a_jdk_is_found_by_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "java").touch()
@@ -149,6 +180,45 @@ def test_the_command_tells_counts_and_writes_results(files: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("P", r"no measure 'P' \(known: MAP, P@10, R@100"),
+        ("P@5.5", r"no measure 'P@5\.5'"),
+        ("nDCG@-1", r"no measure 'nDCG@-1' \(did you mean nDCG@10"),
+        ("nDCG(dgc='log2')@10", "no measure"),
+        ("__import__('os')", "no measure"),
+        ("alpha_nDCG@20", r"measure 'alpha_nDCG@20' cannot be computed \(it needs another of ir-measures' providers"),
+    ],
+)
+@pytest.mark.parametrize("min_relevance", [1, 2])
+def test_measures_that_cannot_be_had(name: str, message: str, min_relevance: int) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_measures([name], min_relevance)
+
+
+def test_a_provider_that_fails_is_named(files: Path) -> None:
+    message = r"ir-measures cannot compute ERR@10 on these files: .*gdeval.*|.*perl.*"  # its query ids are numbers
+    with pytest.raises(InputError, match=message):
+        evaluate_run(load_qrels(files / "qrels.txt"), files / "run.trec", "run", parse_measures(["ERR@10"], 1))
+
+
+def test_names_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lr=3.trec").touch()
+    assert _named(["bm25=a/run.trec", "b/out.trec"]) == [("bm25", "a/run.trec"), ("out", "b/out.trec")]
+    assert _named(["out/lr=0.1/run.trec", "lr=3.trec"]) == [("run", "out/lr=0.1/run.trec"), ("lr=3", "lr=3.trec")]
+    assert _named(["a/run.trec", "b/run.trec"]) == [("a/run.trec",) * 2, ("b/run.trec",) * 2]
+    with pytest.raises(InputError, match="--run lists a run twice: a=x a=x"):
+        _named(["a=x", "a=x"])
+
+
+def test_names_of_runs_are_text_in_plots(files: Path) -> None:
+    words = ["evaluate", "--qrels", str(files / "qrels.txt"), "--run", rf"$\frac$={files / 'run.trec'}"]
+    main([*words, "--measures", "RR", "--plot", str(files / "means.svg")])
+    assert r"$\frac$" in (files / "means.svg").read_text()
+
+
+@pytest.mark.parametrize(
     ("run", "flags", "message"),
     [
         ("q8 Q0 d1 1 1.0 t\n", [], "run.trec: none of its 1 queries is judged: the run has 'q8', the qrels 'q1'"),
@@ -158,6 +228,7 @@ def test_the_command_tells_counts_and_writes_results(files: Path, capsys: pytest
         ("q1 Q0 d1 1 2 t\nq1 Q0 d1 2 1 t\n", [], "run.trec:2: doc 'd1' comes twice for query 'q1'"),
         (RUN, ["--measures", "nDGC@10"], "no measure 'nDGC@10' (did you mean nDCG@10"),
         (RUN, ["--plot", "means.txt"], "--plot means.txt: expected a name that ends in .png, .svg, .pdf"),
+        (RUN, ["--output", "."], ".: is a folder, expected a file to write"),
         ("", [], "run.trec: the file is empty"),
     ],
 )

@@ -1,6 +1,7 @@
 """The report is one file, shows every figure, and runs nothing that a passage says."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -67,12 +68,42 @@ def test_report(evaluated: Path) -> None:
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
 
 
+def test_explanations_keep_their_order_and_ids_their_case(evaluated: Path) -> None:
+    rows = [
+        {"query_id": query, "doc_id": "p1", "rank": 1, "score": 1.5, "label": "true", "explanation": f"of {query}"}
+        for query in ("q9", "Q1", "q1")
+    ]
+    (evaluated / "explained.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["report", str(evaluated / "results.json"), f"--explanations={evaluated / 'explained.jsonl'}"]
+    main([*words, f"--output={evaluated / 'report.html'}"])
+    page = (evaluated / "report.html").read_text()
+    assert re.findall(r"<h3>(\S+) |<em>(.+)</em>", page.partition("Explanations")[2]) == [
+        ("q9", ""), ("", "of q9"), ("Q1", ""), ("", "of Q1"), ("q1", ""), ("", "of q1"),
+    ]  # fmt: skip
+
+
+def test_the_same_results_give_the_same_page(evaluated: Path) -> None:
+    for name in ("a.html", "b.html"):
+        main(["report", str(evaluated / "results.json"), f"--output={evaluated / name}"])
+    assert (evaluated / "a.html").read_bytes() == (evaluated / "b.html").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("results.json", "[]", "results version None, expected 1"),
         ("results.json", "{", "not valid JSON"),
-        ("explained.jsonl", '{"query_id": "q1"}\n', "explained.jsonl:1: expected an object with doc_id, explanation"),
+        ("results.json", '{"results_version": 1, "runs": []}', "results.json: lacks qrels, trec_eval (evaluate again)"),
+        (
+            "explained.jsonl",
+            '{"query_id": "q1"}\n',
+            "explained.jsonl:1: expected an object with query_id (str), doc_id",
+        ),
+        (
+            "explained.jsonl",
+            '{"query_id": "q1", "doc_id": "p1", "rank": 1, "score": "1.5", "label": "true", "explanation": ""}\n',
+            "explained.jsonl:1: expected an object with query_id (str), doc_id (str), rank (int), score (float)",
+        ),
     ],
 )
 def test_bad_input(evaluated: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,10 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
+from exaranker.checkpoints import load_for_inference, save_model
 from exaranker.cli import main
+from exaranker.errors import InputError
 from exaranker.rerank import RerankJob, read_inputs, rerank
+from exaranker.reranker import Reranker
 from exaranker.resume import Partial
 from exaranker.trec import by_query, ranked, read_run
 
@@ -46,7 +51,7 @@ def test_a_run_is_reranked_and_explained(
     assert [row["doc_id"] for row in rows] == [doc.doc_id for docs in reranked.values() for doc in docs[:2]]
     assert [row["score"] for row in rows] == [doc.score for docs in reranked.values() for doc in docs[:2]]
     assert all(row["label"] == ("true" if row["score"] > 0 else "false") for row in rows)
-    assert "scored 7 of 7 passages" in capsys.readouterr().err
+    assert re.search(r"score: 100%.* 7/7 .*passage/s", capsys.readouterr().err)
     assert not list(collection.glob("*.partial"))
 
 
@@ -98,6 +103,21 @@ def test_two_devices_score_as_one(t5_checkpoint: Path, collection: Path) -> None
     assert {doc[:2]: doc.score for doc in read_run(collection / "out.trec")} == pytest.approx(alone, abs=1e-5)
 
 
+def test_what_other_devices_have_finished_is_not_continued(t5_checkpoint: Path, collection: Path) -> None:
+    """They score in other windows and round otherwise, so the bytes would be those of neither."""
+    reranker = Reranker.from_checkpoint(t5_checkpoint, max_length=128)
+    began = Partial(collection / "out.trec.partial", job(collection, t5_checkpoint).key(reranker))
+    assert list(began.map(lambda chunk: [99.0] * 7, ["the one window"])) == [[99.0] * 7]
+    kept = (collection / "out.trec.partial").read_text()
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    command = [sys.executable, "-m", "exaranker.cli", *words(collection, t5_checkpoint)]
+    subprocess.run(command, env=environment, check=True)
+    assert all(abs(doc.score) < 90 for doc in read_run(collection / "out.trec"))
+    (collection / "out.trec.partial").write_text(kept)
+    rerank(job(collection, t5_checkpoint))
+    assert all(doc.score == 99.0 for doc in read_run(collection / "out.trec"))
+
+
 def test_finished_chunks_are_read_back_unless_the_job_is_another(tmp_path: Path) -> None:
     computed: list[int] = []
 
@@ -112,6 +132,30 @@ def test_finished_chunks_are_read_back_unless_the_job_is_another(tmp_path: Path)
     assert computed == [1, 2, 3]
     assert list(Partial(tmp_path / "p", "job 2").map(square, [1])) == [1]
     assert computed == [1, 2, 3, 1]
+
+
+def test_scores_that_are_no_numbers_are_refused(t5_checkpoint: Path, collection: Path) -> None:
+    card, params, tokenizer = load_for_inference(t5_checkpoint)
+    save_model(collection / "diverged", card, jax.tree.map(lambda leaf: leaf * float("nan"), params), tokenizer)
+    with pytest.raises(InputError, match=r"diverged: the score of passage 'p1' for query 'q1' is nan \(the training"):
+        rerank(job(collection, collection / "diverged"))
+    assert not (collection / "out.trec").exists()
+
+
+def test_queries_without_candidates_are_counted(
+    t5_checkpoint: Path, collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (collection / "queries.tsv").open("a") as stream:
+        stream.write("q3\tnot in the run\nq4\tnor this\n")
+    inputs = read_inputs(job(collection, t5_checkpoint))
+    assert {doc.query_id for doc in inputs.candidates} == {"q1", "q2"}
+    assert f"2 of 4 queries have no candidates in {collection / 'run.trec'}" in capsys.readouterr().err
+
+
+def test_a_folder_as_output_is_refused_before_any_work(collection: Path, tmp_path: Path) -> None:
+    (collection / "out.trec").mkdir()
+    with pytest.raises(InputError, match=r"out\.trec: is a folder, expected a file to write"):
+        rerank(job(collection, tmp_path / "no checkpoint is needed to see it"))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
 """BM25: Lucene's formula by hand, its analysis, ties, empty passages, and the command."""
 
+import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from exaranker import trec_eval
 from exaranker.cli import main
+from exaranker.resources import shipped
 from exaranker.retrieve import Bm25Index, Bm25Params, analyze, retrieve
+from exaranker.trec import read_texts
 
 ANSERINI = Bm25Params(k1=0.9, b=0.4)
 PASSAGES = {
@@ -28,14 +35,47 @@ def index() -> Bm25Index:
     [
         ("The patients' cats aren't running", ["patient", "cat", "aren't", "run"]),
         ("John's 3.5 mg in the U.S.A. today", ["john", "3.5", "mg", "u.s.a", "todai"]),
-        ("naïve Straße 日本", ["naïv", "straße", "日本"]),
+        ("naïve Straße 日本 ひら カナ", ["naïv", "straße", "日", "本", "ひ", "ら", "カナ"]),
         ("a b c", ["b", "c"]),
+        ("10,000 km² at ½ of 3.5, then 12:30; a:b", ["10,000", "km", "3.5", "12", "30", "a:b"]),
+        ("us, possibly technologies assembled", ["us", "possibl", "technolog", "assembl"]),
+        ("trekking revved hissing nobly eulogy", ["trek", "rev", "hiss", "nobli", "eulogi"]),
+        (
+            "soft\u00adly cafe\u0301 zero\u200bwidth ____ snake_case",
+            ["soft\u00adli", "cafe\u0301", "zero", "width", "snake_cas"],
+        ),
         ("", []),
         ("...", []),
     ],
 )
 def test_analysis(text: str, terms: list[str]) -> None:
     assert analyze(text) == terms
+
+
+@pytest.mark.skipif(trec_eval.unavailable() is not None, reason=str(trec_eval.unavailable()))
+def test_analysis_is_lucene_s_term_by_term() -> None:
+    """Over the whole sample, and over what word breaks and stems are known to get wrong."""
+    sample = shipped("examples/sample")
+    texts = [text for name in ("queries", "passages") for text in read_texts(sample / f"{name}.tsv").values()]
+    texts += [
+        "O'Neil's U.S.A. 3.5 1,000.50 km² ½ 12:30 a:b v1.2 x.5 5.x snake_case ____ it’s int‘l 1⁄2 e·g Ⅷ m²s",
+        "possibly ably nobly technology biologies eulogy logy posologie trekking trekk revved hissing us as is vs",
+        "naïve Straße cafe\u0301 soft\u00adly zero\u200bwidth mark\u200e 日本 ひら カナ 한국어 भारतीय",
+        "one\u2028next\x85line\rthird",
+    ]
+    assert [analyze(text) for text in texts] == lucene(texts)
+
+
+def lucene(texts: list[str]) -> list[list[str]]:
+    """The terms of Anserini's English analyzer."""
+    code = (
+        "import json, sys; from pyserini.analysis import Analyzer, get_lucene_analyzer;"
+        "analyzer = Analyzer(get_lucene_analyzer());"
+        "json.dump([analyzer.analyze(text) for text in json.load(sys.stdin)], sys.stdout)"
+    )
+    environment = {**os.environ, "JAVA_HOME": str(trec_eval.find_jdk()), "OPENAI_API_KEY": "unused"}
+    command = [sys.executable, "-c", code]
+    return json.loads(subprocess.check_output(command, input=json.dumps(texts), text=True, env=environment))
 
 
 def test_scores_are_lucenes(index: Bm25Index) -> None:
@@ -99,6 +139,7 @@ def test_the_command_writes_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("p1\tbees\n", ["--k", "0"], "--k 0, expected at least 1"),
         ("p1\tbees\n", ["--b", "2"], "expected k1 >= 0 and 0 <= b <= 1"),
         ("", [], "passages.tsv: the file is empty"),
+        ("p1\tbees\n", ["--output", "."], ".: is a folder, expected a file to write"),
     ],
 )
 def test_bad_input(

@@ -6,6 +6,7 @@ import pytest
 
 from exaranker.files import sha256_file, write_json
 from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
+from exaranker.trec import read_texts
 
 SAMPLE = Path(__file__).parents[2] / "examples/sample"
 VOCABULARY = SAMPLE / "spiece.model"
@@ -13,14 +14,17 @@ VOCABULARY = SAMPLE / "spiece.model"
 
 def sample_rows(count: int) -> list[ExplainedPair]:
     """The first pairs; the explanation tells whether the passage has a word of the query."""
-    rows = []
-    for number, line in enumerate((SAMPLE / "pairs.tsv").read_text().splitlines()[:count]):
-        label, query, passage = line.split("\t")
-        shared = [word for word in query.split() if word in passage.lower()]
-        why = f"The passage speaks of {' and '.join(shared[:4])}." if shared else "The passage speaks of other things."
-        given = {"query_id": f"q{number}", "doc_id": f"d{number}", "query": query, "passage": passage}
-        rows.append(_explained(given, int(label), why))
-    return rows
+    lines = (SAMPLE / "pairs.tsv").read_text().splitlines()[:count]
+    split = [line.split("\t") for line in lines]
+    return [_explained(f"q{i}", f"d{i}", query, passage, int(label)) for i, (label, query, passage) in enumerate(split)]
+
+
+def judged_rows(count: int) -> list[ExplainedPair]:
+    """Pairs of the test topics: the first of grade 3 and as many of grade 0."""
+    queries, passages = (read_texts(SAMPLE / name) for name in ("queries.tsv", "passages.tsv"))
+    judged = [line.split() for line in (SAMPLE / "qrels.txt").read_text().splitlines()]
+    chosen = [row for grade in ("0", "3") for row in [row for row in judged if row[3] == grade][: count // 2]]
+    return [_explained(query, doc, queries[query], passages[doc], int(grade)) for query, _, doc, grade in chosen]
 
 
 def write_dataset(directory: Path, rows: list[ExplainedPair], num_shards: int) -> Path:
@@ -42,8 +46,11 @@ def write_dataset(directory: Path, rows: list[ExplainedPair], num_shards: int) -
     return directory
 
 
-def _explained(given: dict[str, str], label: int, why: str) -> ExplainedPair:
-    values: dict[str, object] = {**given, "label": label, "relevant": int(label > 0), "explanation": why}
+def _explained(query_id: str, doc_id: str, query: str, passage: str, label: int) -> ExplainedPair:
+    shared = [word for word in query.split() if word in passage.lower()]
+    why = f"The passage speaks of {' and '.join(shared[:4])}." if shared else "The passage speaks of other things."
+    values: dict[str, object] = {"query_id": query_id, "doc_id": doc_id, "query": query, "passage": passage}
+    values |= {"label": label, "relevant": int(label > 0), "explanation": why}
     values |= {"explainer": "test", "finish_reason": "stop"}
     rest = {name: kind() for name, kind in ExplainedPair.__annotations__.items() if name not in values}
     return ExplainedPair(**(values | rest))
@@ -53,3 +60,10 @@ def _explained(given: dict[str, str], label: int, why: str) -> ExplainedPair:
 def dataset(tmp_path_factory) -> Path:
     """128 explained pairs in 4 shards."""
     return write_dataset(tmp_path_factory.mktemp("explanations"), sample_rows(128), 4)
+
+
+@pytest.fixture(scope="session")
+def dataset_of_512(tmp_path_factory) -> Path:
+    """All 432 training pairs of the sample and 80 of its judged ones, under one query id: all are in one split."""
+    rows = [row._replace(query_id="q1") for row in sample_rows(432) + judged_rows(80)]
+    return write_dataset(tmp_path_factory.mktemp("explanations_512"), rows, 4)

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 
 from exaranker.checkpoints import ModelCard, TrainCheckpoints
+from exaranker.models import ModelConfig
+from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
 from exaranker.optimizers import Adafactor
 from exaranker.partitioning import MeshConfig, global_batch
@@ -24,9 +26,15 @@ MESHES = {
 }
 
 
-def config(mesh: MeshConfig) -> TrainConfig:
-    sizes = {"emb_dim": 32, "num_heads": 8, "head_dim": 4, "mlp_dim": 64}
-    model = T5Config(vocab_size=128, num_encoder_layers=1, num_decoder_layers=1, dtype="float32", **sizes)
+SIZES = {"vocab_size": 128, "emb_dim": 32, "num_heads": 8, "head_dim": 4, "mlp_dim": 64, "dtype": "float32"}
+MODELS: dict[str, ModelConfig] = {
+    "t5": T5Config(num_encoder_layers=1, num_decoder_layers=1, **SIZES),
+    # Fewer key heads than a tensor axis of 8 has devices.
+    "decoder": DecoderConfig(num_kv_heads=4, num_layers=2, scan_layers=True, remat="full", **SIZES),
+}
+
+
+def config(model: ModelConfig, mesh: MeshConfig) -> TrainConfig:
     data = DataConfig("", {"inputs": 16, "targets": 8}, batch_size=8, pack=False)
     return TrainConfig("", model, data, STEPS, optimizer=Adafactor(min_dim_size_to_factor=16), mesh=mesh)
 
@@ -36,7 +44,8 @@ def batch(run: TrainConfig, step: int) -> dict[str, np.ndarray]:
     shapes = batch_shapes(run)
     arrays = {name: random.integers(2, 128, shape).astype(dtype) for name, (shape, dtype) in shapes.items()}
     arrays["decoder_loss_weights"] = np.ones(shapes["decoder_loss_weights"][0], np.int32)
-    arrays["decoder_label_weights"] = (np.arange(8) == 0) * np.ones((8, 1), np.float32)
+    length = shapes["decoder_label_weights"][0][1]
+    arrays["decoder_label_weights"] = (np.arange(length) == 0) * np.ones((8, 1), np.float32)
     return arrays
 
 
@@ -70,12 +79,14 @@ def moved_losses(directory: Path, source: Setup, target: Setup) -> list[float]:
 
 
 def main(directory: Path) -> None:
-    setups = {name: assemble(config(mesh), jax.devices()[:count]) for name, (mesh, count) in MESHES.items()}
     losses, shares = {}, {}
-    for name, setup in setups.items():
-        state, losses[name] = steps(setup, random_state(setup), 0, STEPS)
-        shares[name] = share_per_device(state)
-    losses["moved"] = moved_losses(directory, setups["fsdp4_tensor2"], setups["data8"])
+    for model, shape in MODELS.items():
+        setups = {name: assemble(config(shape, mesh), jax.devices()[:count]) for name, (mesh, count) in MESHES.items()}
+        for name, setup in setups.items():
+            state, losses[f"{model} {name}"] = steps(setup, random_state(setup), 0, STEPS)
+            shares[f"{model} {name}"] = share_per_device(state)
+        if model == "t5":
+            losses["t5 moved"] = moved_losses(directory, setups["fsdp4_tensor2"], setups["data8"])
     print(json.dumps({"losses": losses, "shares": shares}))
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from exaranker.errors import InputError
-from exaranker.losses import LossConfig, loss_weights, token_losses
+from exaranker.losses import LossConfig, loss_weights, token_losses, total_weight
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5)), jnp.float32)
 TARGETS = jnp.array([[1, 4, 0], [2, 2, 3]])
@@ -58,6 +58,19 @@ def test_label_and_explanation_tokens_weigh_apart():
 def test_normalisation_is_t5x_s(factor, expected):
     weights = loss_weights(PACKED, LossConfig(loss_normalizing_factor=factor))
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(None, 700.0), (7.0, 100.0), ("NUM_REAL_TARGET_TOKENS", 1.0)])
+def test_the_total_weight_is_exact(factor, expected):
+    ones = jnp.ones((7, 100))
+    batch = {"decoder_loss_weights": ones, "decoder_label_weights": 0 * ones}
+    assert total_weight(batch, LossConfig(loss_normalizing_factor=factor)) == expected
+
+
+@pytest.mark.parametrize("factor", ["NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"])
+def test_the_total_weight_is_the_sum_of_the_weights(factor):
+    config = LossConfig(label_weight=3.0, loss_normalizing_factor=factor)
+    np.testing.assert_allclose(total_weight(PACKED, config), loss_weights(PACKED, config).sum(), rtol=1e-6)
 
 
 def test_an_unknown_normalisation_names_the_nearest():

@@ -1,11 +1,13 @@
 """Optimizers against the papers' update rules, written out in numpy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from exaranker.errors import InputError
+from exaranker.models.stack import unstack_layers
 from exaranker.optimizers import Adafactor, AdamW, LearningRate
 
 RANDOM = np.random.default_rng(0)
@@ -14,13 +16,29 @@ GRADIENTS = [RANDOM.normal(size=(130, 140)) for _ in range(3)]
 
 
 def optax_updates(config: Adafactor | AdamW) -> np.ndarray:
-    optimizer = config.build()
-    params = jnp.asarray(MATRIX, jnp.float32)
+    return after(config.build(), {"kernel": fp32(MATRIX)}, [{"kernel": fp32(one)} for one in GRADIENTS])["kernel"]
+
+
+def after(optimizer: optax.GradientTransformation, params: dict, gradients: list[dict]) -> dict:
+    """The parameters after a step per gradient."""
     state = optimizer.init(params)
-    for gradient in GRADIENTS:
-        updates, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state, params)
+    for gradient in gradients:
+        updates, state = jax.jit(optimizer.update)(gradient, state, params)
         params = optax.apply_updates(params, updates)
-    return np.asarray(params)
+    return params
+
+
+def last_update(config: Adafactor, start: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
+    optimizer, params = config.build(), {"kernel": fp32(start)}
+    state = optimizer.init(params)
+    for gradient in gradients:
+        updates, state = optimizer.update({"kernel": fp32(gradient)}, state, params)
+        params = optax.apply_updates(params, updates)
+    return np.asarray(updates["kernel"])
+
+
+def fp32(values: np.ndarray) -> jax.Array:
+    return jnp.asarray(values, jnp.float32)
 
 
 def rms(values: np.ndarray) -> float:
@@ -38,6 +56,46 @@ def test_adafactor_follows_the_paper_s_algorithm_with_t5x_s_constants():
         update /= max(1.0, rms(update) / 1.0)
         params -= 1e-3 * max(rms(params), 1e-3) * update
     np.testing.assert_allclose(optax_updates(Adafactor()), params, rtol=2e-6, atol=1e-8)
+
+
+def test_adafactor_s_other_constants_are_t5x_s():
+    """Each of them changes the update: no factoring below 128, the scale's floor 1e-3, clipping at RMS 1."""
+    small, tiny = np.full((130, 127), 2.0), np.full((130, 127), 1e-5)
+    for params, scale in ((small, 2.0), (tiny, 1e-3)):
+        gradient = GRADIENTS[0][:, :127]
+        # The first step's decay is 0: unfactored, every element moves by its sign, and the RMS is 1 already.
+        expected = -1e-3 * scale * np.sign(gradient)
+        np.testing.assert_allclose(last_update(Adafactor(), params, [gradient]), expected, rtol=1e-5)
+    # Later, a gradient 50 times its history moves by more than 1 and is clipped to RMS 1.
+    decay = 1 - 2**-0.8
+    direction = 50 / np.sqrt(decay * 1 + (1 - decay) * 50**2)
+    assert direction > 1.0
+    gradients = [np.ones((130, 127)), np.full((130, 127), 50.0)]
+    clipped, unclipped = (last_update(Adafactor(clipping_threshold=one), small, gradients) for one in (1.0, None))
+    scale = 2.0 * (1 - 1e-3)
+    np.testing.assert_allclose(clipped, -1e-3 * scale, rtol=1e-4)
+    np.testing.assert_allclose(unclipped, -1e-3 * scale * direction, rtol=1e-4)
+
+
+@pytest.mark.parametrize("clip_global_norm", [None, 1.0])
+def test_scanned_layers_are_updated_as_unrolled_ones(clip_global_norm):
+    """The layers' sizes differ so much that one scale, or one set of statistics, for all of them would show."""
+
+    def tree(values: np.random.Generator) -> dict:
+        sizes = np.array([0.01, 1.0, 100.0])
+        layers = {"kernel": values.normal(size=(3, 130, 140)), "scale": values.normal(size=(3, 5))}
+        stack = {name: leaf * sizes.reshape(3, *[1] * (leaf.ndim - 1)) for name, leaf in layers.items()}
+        decoder = {"layers": {"kernel": values.normal(size=(2, 130, 140))}, "norm": values.normal(size=5)}
+        both = {"embedding": values.normal(size=(150, 130)), "encoder": {"layers": stack}, "decoder": decoder}
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), both)
+
+    optimizer = Adafactor(clip_global_norm=clip_global_norm).build()
+    params, gradients = tree(RANDOM), [tree(RANDOM) for _ in range(3)]
+    scanned = after(optimizer, params, gradients)
+    unrolled = after(optimizer, unstack_layers(params), [unstack_layers(gradient) for gradient in gradients])
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-6), unstack_layers(scanned), unrolled
+    )
 
 
 def test_adamw_follows_the_paper_s_algorithm():

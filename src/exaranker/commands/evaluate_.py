@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from exaranker.errors import InputError, require
-from exaranker.files import write_json
+from exaranker.files import prepare_output, write_json
 
 SUMMARY = """Measures of runs against qrels, over all judged queries, with paired tests against the first run.
 With pyserini and a JDK >= 21, its trec_eval must give the same figures to 4 decimals."""
@@ -41,12 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    for module in ("ir_measures", "scipy"):
+    for module in ("ir_measures", "scipy", *(["matplotlib"] if args.plot else [])):
         require(module, "evaluate")
     from exaranker import evaluate, trec_eval
 
     if args.plot and Path(args.plot).suffix not in PLOTS:
         raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
+    for output in filter(None, (args.output, args.plot)):
+        prepare_output(output)
     measures = evaluate.parse_measures(args.measures, args.min_relevance)
     qrels = evaluate.load_qrels(args.qrels)
     runs = [evaluate.evaluate_run(qrels, path, name, measures) for name, path in _named(args.run)]
@@ -59,7 +61,6 @@ def run(args: argparse.Namespace) -> None:
     if args.output:
         write_json(args.output, results)
     if args.plot:
-        require("matplotlib", "evaluate")
         from exaranker import plots
 
         plots.save(plots.means(results["runs"]), args.plot)
@@ -99,9 +100,9 @@ def _remarks(results: dict[str, Any]) -> str:
     second = results["trec_eval"]
     if "skipped" in second:
         return "\n".join([*lines, f"trec_eval was not asked: {second['skipped']}"])
-    asked = ", ".join(second["means"][0]) or "none of these measures"
-    agreed = f"trec_eval (pyserini {second['pyserini']}, {second['java']}) agrees to 4 decimals on {asked}"
-    return "\n".join([*lines, agreed])
+    asked = ", ".join(second["means"][0])
+    agreed = f"agrees to 4 decimals on {asked}" if asked else "has none of these measures"
+    return "\n".join([*lines, f"trec_eval (pyserini {second['pyserini']}, {second['java']}) {agreed}"])
 
 
 def _some(names: list[str]) -> str:
@@ -114,10 +115,16 @@ def _named(words: list[str]) -> list[tuple[str, str]]:
     >>> _named(["bm25=a/run.trec", "b/out.trec"])
     [('bm25', 'a/run.trec'), ('out', 'b/out.trec')]
     """
-    pairs = [tuple(word.split("=", 1)) if "=" in word else (Path(word).stem, word) for word in words]
+    pairs = [_name_and_path(word) for word in words]
     names = [name for name, _ in pairs]
     if len(set(names)) == len(names):
-        return [(name, path) for name, path in pairs]
+        return pairs
     if len({path for _, path in pairs}) < len(pairs):
         raise InputError(f"--run lists a run twice: {' '.join(words)}")
     return [(path, path) for _, path in pairs]
+
+
+def _name_and_path(word: str) -> tuple[str, str]:
+    """A file's own name, or its folder's, may have a "=" too: out/lr=0.1/run.trec."""
+    name, equals, path = word.partition("=")
+    return (name, path) if equals and "/" not in name and not Path(word).is_file() else (Path(word).stem, word)

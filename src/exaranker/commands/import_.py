@@ -10,10 +10,10 @@ EXAMPLE = "exaranker import --checkpoint flan-t5-base --format hf --output model
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
-        type=Path,
         required=True,
-        metavar="DIR",
-        help="Hugging Face directory (config.json, safetensors, tokenizer), or T5X's checkpoint_N",
+        metavar="DIR|ID",
+        help="Hugging Face directory (config.json, safetensors, tokenizer) or hub id, the embedded smollm2, "
+        "or T5X's checkpoint_N",
     )
     parser.add_argument("--format", choices=("hf", "t5x"), required=True)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="MODEL_DIR to write")
@@ -27,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from exaranker.convert.transfer import import_checkpoint
+    from exaranker.preprocess.llms import resolve_llm
 
-    path = import_checkpoint(args.checkpoint, args.format, args.output, args.tokenizer, args.template)
+    source = Path(args.checkpoint)
+    if args.format == "hf" and not source.is_dir():
+        source = resolve_llm(args.checkpoint).path
+    path = import_checkpoint(source, args.format, args.output, args.tokenizer, args.template)
     print(f"wrote {path}")

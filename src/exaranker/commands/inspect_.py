@@ -13,22 +13,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--examples", type=int, metavar="N", help="explanations shown (default: 3; on the page 100)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with explanations beside passages")
     parser.add_argument(
-        "--dollars_per_hour", type=float, metavar="D", help="what the machine costs: adds the cost per 1,000 pairs"
+        "--usd_per_hour", type=float, metavar="USD", help="what the machine costs: adds the cost per 1,000 pairs"
     )
 
 
 def run(args: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from exaranker.files import write_text
-    from exaranker.preprocess.inspection import inspect, report
+    from exaranker.preprocess.inspection import inspect
+    from exaranker.preprocess.inspection_report import report
 
     default = 100 if args.html else 3
     found = inspect(args.directory, default if args.examples is None else args.examples)
     if args.html:
         from exaranker.preprocess.inspection_page import page
 
-        write_text(args.html, page(found))
+        write_text(args.html, page(found, args.usd_per_hour))
         found.examples.clear()
-    print(report(found, args.dollars_per_hour))
+    print(report(found, args.usd_per_hour))
     if args.html:
         print(f"page        {args.html}")

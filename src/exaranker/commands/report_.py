@@ -3,7 +3,7 @@
 import argparse
 
 from exaranker.errors import require
-from exaranker.files import write_text
+from exaranker.files import prepare_output, write_text
 from exaranker.trec import read_texts
 
 SUMMARY = "One self-contained HTML page: tables, plots, paired tests, and explanations beside their passages."
@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> None:
         require(module, "evaluate")
     from exaranker import report
 
+    prepare_output(args.output)
     results = [report.read_results(path) for path in args.results]
     explanations = report.read_explanations(args.explanations) if args.explanations else []
     queries = read_texts(args.queries) if args.queries else {}

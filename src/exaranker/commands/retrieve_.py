@@ -5,6 +5,7 @@ import sys
 import time
 
 from exaranker.errors import InputError, require
+from exaranker.files import prepare_output
 from exaranker.trec import ScoredDoc, iter_texts, read_texts, write_run
 
 SUMMARY = "First stage: BM25 (Lucene's formula and English analysis) over a file of passages, to a TREC run."
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
         require(module, "evaluate")
     from exaranker.retrieve import Bm25Index, Bm25Params, retrieve
 
+    prepare_output(args.output)
     started = time.monotonic()
     queries = read_texts(args.queries)
     index = Bm25Index(iter_texts(args.passages), Bm25Params(args.k1, args.b))

@@ -37,7 +37,11 @@ def from_hf_config(given: Mapping[str, Any], *, has_head: bool) -> ModelConfig:
 
 
 def to_hf_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Writes a configuration that transformers reads as the same function."""
+    """Writes a configuration that transformers reads as the same function.
+
+    Raises:
+        InputError: transformers has no architecture that computes it.
+    """
     if isinstance(config, T5Config):
         return _to_t5(config, tokenizer)
     return _to_llama(config, tokenizer)
@@ -72,7 +76,9 @@ def _from_t5(given: Mapping[str, Any], has_head: bool) -> T5Config:
 
 def _to_t5(config: T5Config, tokenizer: Tokenizer) -> dict[str, Any]:
     kind, name = ("umt5", "UMT5") if config.relative_bias_per_layer else ("t5", "T5")
-    feed_forward = {activations: key for key, activations in FEED_FORWARD.items()}[config.mlp_activations]
+    feed_forward = {activations: key for key, activations in FEED_FORWARD.items()}
+    if config.mlp_activations not in feed_forward:
+        raise _without_equivalent("mlp_activations", config.mlp_activations)
     return {
         "architectures": [f"{name}ForConditionalGeneration"],
         "model_type": kind,
@@ -83,7 +89,7 @@ def _to_t5(config: T5Config, tokenizer: Tokenizer) -> dict[str, Any]:
         "num_decoder_layers": config.num_decoder_layers,
         "d_kv": config.head_dim,
         "d_ff": config.mlp_dim,
-        "feed_forward_proj": feed_forward,
+        "feed_forward_proj": feed_forward[config.mlp_activations],
         "dropout_rate": config.dropout_rate,
         "tie_word_embeddings": config.scale_logits,
         "relative_attention_num_buckets": config.relative_buckets,
@@ -131,6 +137,10 @@ def _refuse_llama_options(given: Mapping[str, Any]) -> None:
 
 
 def _to_llama(config: DecoderConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    if config.bidirectional_prefix:
+        raise _without_equivalent("bidirectional_prefix", True)
+    if config.mlp_activations != FEED_FORWARD["gated-silu"]:
+        raise _without_equivalent("mlp_activations", config.mlp_activations)
     kind, name = ("qwen2", "Qwen2") if config.qkv_bias else ("llama", "Llama")
     return {
         "architectures": [f"{name}ForCausalLM"],
@@ -153,3 +163,7 @@ def _to_llama(config: DecoderConfig, tokenizer: Tokenizer) -> dict[str, Any]:
         "pad_token_id": tokenizer.pad_id,
         "dtype": "float32",
     }
+
+
+def _without_equivalent(field: str, value: object) -> InputError:
+    return InputError(f"{field} {value!r} is nothing that transformers knows for this architecture")

@@ -14,7 +14,7 @@ from exaranker.convert.tensors import Tensors, check_tensors, to_params, to_tens
 from exaranker.errors import InputError
 from exaranker.files import read_json, write_json
 from exaranker.models import ModelConfig
-from exaranker.tokenization import Tokenizer
+from exaranker.tokenization import HUGGINGFACE_ROLES, ByteTokenizer, Tokenizer
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -50,6 +50,8 @@ def write_huggingface(directory: Path, config: ModelConfig, params: Any, tokeniz
     save_file(stored, directory / WEIGHTS, metadata={"format": "pt"})
     write_json(directory / "config.json", to_hf_config(config, tokenizer))
     tokenizer.save(directory)
+    if isinstance(tokenizer, ByteTokenizer):  # there is no file by which AutoTokenizer could tell
+        write_json(directory / HUGGINGFACE_ROLES, {"tokenizer_class": "ByT5Tokenizer"})
 
 
 def _read_tensors(directory: Path) -> Mapping[str, np.ndarray]:

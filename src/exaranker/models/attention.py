@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from exaranker.models.layers import FAN_IN, Dense, Dropout, constrain
-from exaranker.models.matmul import matmul
+from exaranker.models.matmul import matmul, matmul_transposed
 from exaranker.models.positions import rotate
 
 # Far below any logit, yet finite: a row that may attend to nothing (padding) averages instead of giving NaN.
@@ -69,7 +69,7 @@ class SelfAttention(nn.Module):
         )
         if self.rope_theta is not None:
             assert positions is not None
-            query, key = rotate(query, positions, self.rope_theta), rotate(key, positions, self.rope_theta)
+            query, key = (rotate(x, positions, self.rope_theta, mask.shape[-1]) for x in (query, key))
         if self.scale_logits:
             query = query * self.head_dim**-0.5
         key, value = _by_head(key, self.dtype), _by_head(value, self.dtype)
@@ -144,7 +144,7 @@ def attend(
     """Softmax attention. Query heads that share a key head are folded into its query axis, so keys are not repeated."""
     batch, heads, length, dim = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, dim)
-    logits = matmul(grouped, key.swapaxes(-1, -2), dtype).reshape(batch, heads, length, -1)
+    logits = matmul_transposed(grouped, key, dtype).reshape(batch, heads, length, -1)
     weights = dropout(_softmax(logits, mask, bias).astype(dtype))
     context = matmul(weights.reshape(batch, key.shape[1], -1, weights.shape[-1]), value, dtype)
     return context.astype(dtype).reshape(batch, heads, length, dim).swapaxes(1, 2).reshape(batch, length, -1)
@@ -161,7 +161,7 @@ def attend_absorbed(
 ) -> Float[Array, "batch 1 joined"]:
     """The same for one query per row: projects the query and the context, and never the whole encoded input."""
     by_head = matmul(query[:, :, 0].swapaxes(0, 1), key_kernel.transpose(1, 2, 0), dtype).swapaxes(0, 1)
-    logits = matmul(by_head, encoded.swapaxes(-1, -2), dtype)[:, :, None]
+    logits = matmul_transposed(by_head, encoded, dtype)[:, :, None]
     weights = dropout(_softmax(logits, mask, None).astype(dtype))[:, :, 0]
     mixed = matmul(weights, encoded, dtype).swapaxes(0, 1)
     context = matmul(mixed, value_kernel.swapaxes(0, 1), dtype).swapaxes(0, 1)

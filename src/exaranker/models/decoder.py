@@ -122,12 +122,17 @@ class DecoderOnly(nn.Module):
         self, batch: Mapping[str, Int[Array, "batch length"]], train: bool = False
     ) -> Float[Array, "batch length vocab"]:
         """Logits for every position of a (possibly packed) SeqIO batch."""
+        return self.logits(self.hidden(batch, train))
+
+    def hidden(
+        self, batch: Mapping[str, Int[Array, "batch length"]], train: bool = False
+    ) -> Float[Array, "batch length embed"]:
+        """What `logits` projects onto the vocabulary."""
         tokens = batch["decoder_input_tokens"]
         order = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         segments = batch.get("decoder_segment_ids", jnp.ones_like(tokens))
         mask = self._mask(order, order, batch.get("decoder_causal_attention")) & attention_mask(segments, segments)
-        hidden = self._hidden(tokens, mask, batch.get("decoder_positions", order), train)
-        return self._logits(hidden)
+        return self._hidden(tokens, mask, batch.get("decoder_positions", order), train)
 
     def first_step(self, tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"]) -> Float[Array, "batch k"]:
         """Logits of `token_ids` as the token that follows each right-padded prompt."""
@@ -135,7 +140,7 @@ class DecoderOnly(nn.Module):
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         mask = self._mask(positions, positions, positions < lengths[:, None])
         hidden = _take(self._hidden(tokens, mask, positions), lengths - 1)
-        return self._logits(hidden, token_ids)
+        return self.logits(hidden, token_ids)
 
     def begin(
         self, tokens: Int[Array, "batch length"], prefix: Int[Array, "batch forced"], num_new: int
@@ -146,13 +151,13 @@ class DecoderOnly(nn.Module):
         prompt = Prompt(jnp.arange(tokens.shape[1] + num_new) < lengths[:, None])
         hidden = self._cached(tokens, prompt, jnp.zeros_like(lengths))
         free = lengths + prefix.shape[1]
-        return self._logits(_take(hidden, free - 1)), prompt, free
+        return self.logits(_take(hidden, free - 1)), prompt, free
 
     def extend(
         self, token: Int[Array, "batch"], prompt: Prompt, slots: Int[Array, "batch"]
     ) -> Float[Array, "batch vocab"]:
         """Appends one token to the cached sequence and returns the logits of the next."""
-        return self._logits(self._cached(token[:, None], prompt, slots)[:, 0])
+        return self.logits(self._cached(token[:, None], prompt, slots)[:, 0])
 
     def _cached(self, tokens: Array, prompt: Prompt, slots: Array) -> Float[Array, "batch length embed"]:
         """A row's padding slots are never seen: they lie after its last token, until generation overwrites them."""
@@ -179,8 +184,21 @@ class DecoderOnly(nn.Module):
     ) -> Float[Array, "batch length embed"]:
         return self.decoder(self.token_embedder(tokens), mask, positions, train, slots)
 
-    def _logits(self, hidden: Array, token_ids: Int[Array, "k"] | None = None) -> Float[Array, "*batch vocab"]:
-        rows = self.token_embedder.embedding if self.config.logits_via_embedding else self.logits_dense.kernel.T
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The parameters that `logits` needs."""
+        return ("token_embedder",) if self.config.logits_via_embedding else ("logits_dense",)
+
+    def logits(
+        self, hidden: Float[Array, "*batch embed"], token_ids: Int[Array, "k"] | None = None
+    ) -> Float[Array, "*batch vocab"]:
+        """Projects hidden states onto the vocabulary, or onto `token_ids` alone."""
+        if self.config.logits_via_embedding:
+            rows = self.token_embedder.embedding
+        elif token_ids is None:
+            return self.logits_dense(hidden)
+        else:
+            rows = self.logits_dense.kernel.T
         return vocabulary_logits(hidden, rows, self.config.dtype, token_ids)
 
 

@@ -5,12 +5,16 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-from exaranker.models.matmul import matmul
+from exaranker.models.matmul import matmul, matmul_transposed
 
 Initializer = Callable[..., Array]
 FAN_IN: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+# What remat policies know the products of weights by: they do not see into `matmul`, which has gradients of its own.
+PROJECTION = "projection"
 
 # T5's "gelu" is the tanh approximation.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -49,7 +53,8 @@ class Dense(nn.Module):
             self.bias = self.param("bias", bias_init, (self.features,), jnp.float32)
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch features"]:
-        y = matmul(x.reshape(-1, self.width), self.kernel, self.dtype).reshape(*x.shape[:-1], self.features)
+        y = matmul(x.reshape(-1, self.width), self.kernel, self.dtype)
+        y = checkpoint_name(y, PROJECTION).reshape(*x.shape[:-1], self.features)
         return y + self.bias if self.use_bias else y
 
 
@@ -120,5 +125,5 @@ def vocabulary_logits(
     """Projects hidden states onto the vocabulary, or onto `token_ids` alone (in fp32: a few rows cost nothing)."""
     if token_ids is not None:
         return jnp.einsum("...e,ke->...k", hidden.astype(jnp.float32), rows[token_ids], precision="highest")
-    logits = matmul(hidden.reshape(-1, hidden.shape[-1]), rows.T, dtype)
+    logits = matmul_transposed(hidden.reshape(-1, hidden.shape[-1]), rows, dtype)
     return logits.reshape(*hidden.shape[:-1], -1)

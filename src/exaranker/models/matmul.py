@@ -1,4 +1,8 @@
-"""The one matrix product of every model: low-precision operands, fp32 sums, the same in the gradients."""
+"""The matrix products of every model: low-precision operands, fp32 sums, the same in the gradients.
+
+jax's own gradient of such a product multiplies an fp32 cotangent by a bf16 operand, which no hardware does fast: here
+the cotangent is rounded to `dtype` first.
+"""
 
 from functools import partial
 
@@ -9,11 +13,7 @@ from jaxtyping import Array, Float
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"], dtype: str) -> Float[Array, "*batch m n"]:
-    """Multiplies operands rounded to `dtype`; sums, and the result, are fp32.
-
-    jax's own gradient of such a product multiplies an fp32 cotangent by a bf16 operand, which no hardware does fast:
-    here the cotangent is rounded to `dtype` first.
-    """
+    """Multiplies operands rounded to `dtype`; sums, and the result, are fp32."""
     batch = tuple(range(a.ndim - 2))
     dimensions = (((a.ndim - 1,), (b.ndim - 2,)), (batch, batch))
     return jax.lax.dot_general(a.astype(dtype), b.astype(dtype), dimensions, preferred_element_type=jnp.float32)
@@ -25,9 +25,50 @@ def _forward(a: Array, b: Array, dtype: str) -> tuple[Array, tuple[Array, Array]
 
 def _backward(dtype: str, operands: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     a, b = operands
-    gradient_a = matmul(cotangent, b.swapaxes(-1, -2), dtype)
-    gradient_b = matmul(a.swapaxes(-1, -2), cotangent, dtype)
+    gradient_a = matmul(cotangent, _transposed(b, dtype), dtype)
+    gradient_b = matmul(_transposed(a, dtype), cotangent, dtype)
     return gradient_a.astype(a.dtype), gradient_b.astype(b.dtype)
 
 
 matmul.defvjp(_forward, _backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul_transposed(
+    a: Float[Array, "*batch m k"], b: Float[Array, "*batch n k"], dtype: str
+) -> Float[Array, "*batch m n"]:
+    """`matmul` with the transpose of its second operand: queries with keys, hidden states with embeddings."""
+    return matmul(a, _transposed(b, dtype), dtype)
+
+
+def _forward_transposed(a: Array, b: Array, dtype: str) -> tuple[Array, tuple[Array, Array]]:
+    return matmul_transposed(a, b, dtype), (a, b)
+
+
+def _backward_transposed(dtype: str, operands: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    a, b = operands
+    gradient_a = matmul(cotangent, b, dtype)
+    gradient_b = matmul(_transposed(cotangent, dtype), a, dtype)
+    return gradient_a.astype(a.dtype), gradient_b.astype(b.dtype)
+
+
+matmul_transposed.defvjp(_forward_transposed, _backward_transposed)
+
+
+def _transposed(x: Float[Array, "*batch m n"], dtype: str) -> Float[Array, "*batch n m"]:
+    """The transpose, rounded to `dtype`.
+
+    XLA folds transposes into products. On a CPU a product of transposed bf16 operands then falls back to fp32, at half
+    the speed (jax 0.10.2): so there the transpose is written out. Accelerators multiply either way.
+    """
+    x = x.astype(dtype)
+    if dtype != "bfloat16":
+        return x.swapaxes(-1, -2)
+    return jax.lax.platform_dependent(x, cpu=_written_out, default=lambda x: x.swapaxes(-1, -2))
+
+
+def _written_out(x: Float[Array, "*batch m n"]) -> Float[Array, "*batch n m"]:
+    """A transpose in two halves, which XLA does not fold; of its bits, for XLA moves bf16 by way of fp32."""
+    bits, half = jax.lax.bitcast_convert_type(x, jnp.uint16), x.shape[-1] // 2
+    halves = [part.swapaxes(-1, -2) for part in (bits[..., :half], bits[..., half:])]
+    return jax.lax.bitcast_convert_type(jnp.concatenate(halves, axis=-2), x.dtype)

@@ -4,6 +4,7 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from exaranker.models.layers import partitioned
@@ -52,12 +53,15 @@ class RelativeBias(nn.Module):
 
 
 def rotate(
-    x: Float[Array, "batch length heads dim"], positions: Int[Array, "batch length"], theta: float
+    x: Float[Array, "batch length heads dim"], positions: Int[Array, "batch length"], theta: float, num_positions: int
 ) -> Float[Array, "batch length heads dim"]:
-    """Rotates each pair (i, i + dim/2) by position * theta^(-2i/dim) (RoPE, arXiv 2104.09864), in fp32."""
+    """Rotates each pair (i, i + dim/2) by position * theta^(-2i/dim) (RoPE, arXiv 2104.09864), in fp32.
+
+    Positions are below `num_positions`: their angles are tables, or a CPU would compute cosines per layer and head.
+    """
     half = x.shape[-1] // 2
-    frequency = theta ** -(jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[:, :, None, None].astype(jnp.float32) * frequency
+    frequency = np.float32(theta) ** -(np.arange(half, dtype=np.float32) / half)
+    angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequency
+    cos, sin = (jnp.asarray(table)[positions][:, :, None] for table in (np.cos(angles), np.sin(angles)))
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

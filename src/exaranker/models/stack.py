@@ -5,14 +5,17 @@ from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from exaranker.models.layers import PROJECTION
 
 Remat = Literal["none", "minimal", "full"]
 
 # What the backward pass may keep instead of computing again; T5X's names.
 REMAT_POLICIES: dict[str, Callable[..., bool]] = {
-    "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "minimal": jax.checkpoint_policies.save_only_these_names(PROJECTION),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -70,7 +73,7 @@ def unstack_layers(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def stack_layers(params: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `unstack_layers`."""
+    """The inverse of `unstack_layers`; arrays on the host stay there."""
     layers = [params[f"layers_{index}"] for index in range(sum(name.startswith("layers_") for name in params))]
     stacked = {
         name: stack_layers(value) if isinstance(value, dict) else value
@@ -78,5 +81,9 @@ def stack_layers(params: dict[str, Any]) -> dict[str, Any]:
         if not name.startswith("layers_")
     }
     if layers:
-        stacked["layers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *layers)
+        stacked["layers"] = jax.tree.map(lambda *leaves: _numpy_of(leaves[0]).stack(leaves), *layers)
     return stacked
+
+
+def _numpy_of(leaf: Any) -> Any:
+    return jnp if isinstance(leaf, jax.Array) else np

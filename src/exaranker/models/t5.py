@@ -152,6 +152,8 @@ class Decoder(nn.Module):
             x = x * config.emb_dim**-0.5
         if not config.logits_via_embedding:
             head = Dense(config.emb_dim, config.vocab_size, ("embed", "vocab"), config.dtype, name="logits_dense")
+            if token_ids is None:
+                return head(x)
             rows = head.kernel.T
         return vocabulary_logits(x, rows, config.dtype, token_ids)
 

@@ -1,0 +1,94 @@
+"""Judged collections as folders: BEIR (corpus, queries, qrels/SPLIT.tsv) and TREC (passages, queries, qrels).
+
+Corpora may hold millions of passages: they are streamed once, and only the judged ones are kept in memory (some 0.5 KB
+each: 0.3 GB for the 530,000 judgements of MS MARCO's training set).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from exaranker.errors import InputError
+from exaranker.schema import Pair
+from exaranker.trec import read_qrels, read_texts
+
+TREC_NAMES = ("queries.tsv", "passages.tsv", "qrels.txt")
+BEIR_NAMES = ("queries.jsonl", "corpus.jsonl")
+NUM_SHOWN = 3  # missing ids in an error
+
+
+@dataclass(frozen=True)
+class JudgedFiles:
+    """A collection's three files, a reader of its pairs."""
+
+    queries: Path
+    passages: Path
+    qrels: Path
+
+    def __call__(self) -> Iterator[Pair]:
+        """Yields one pair per judgement, in the order of the qrels, with the grade as judged.
+
+        Raises:
+            InputError: a file is not of its format, or a judged query or passage is missing.
+        """
+        queries, passages = self._texts
+        for qrel in read_qrels(self.qrels):
+            yield Pair(qrel.query_id, qrel.doc_id, queries[qrel.query_id], passages[qrel.doc_id], qrel.relevance)
+
+    @cached_property
+    def _texts(self) -> tuple[dict[str, str], dict[str, str]]:
+        query_ids: dict[str, None] = {}
+        doc_ids: dict[str, None] = {}
+        for qrel in read_qrels(self.qrels):
+            query_ids[qrel.query_id] = doc_ids[qrel.doc_id] = None
+        return self._read("query", self.queries, query_ids), self._read("passage", self.passages, doc_ids)
+
+    def _read(self, what: str, path: Path, wanted: dict[str, None]) -> dict[str, str]:
+        texts = read_texts(path, wanted)
+        missing = [identifier for identifier in wanted if identifier not in texts]
+        if missing:
+            shown = ", ".join(map(repr, missing[:NUM_SHOWN])) + (", ..." if len(missing) > NUM_SHOWN else "")
+            problem = f"{len(missing)} of {len(wanted)} {what} ids judged in {self.qrels.name} are not here: {shown}"
+            raise InputError(problem, path=path, hint=f"complete it, or take those lines out of {self.qrels}")
+        return texts
+
+
+def is_beir(folder: Path) -> bool:
+    return (folder / "qrels").is_dir() and any(_found(folder, name) for name in BEIR_NAMES)
+
+
+def beir_files(folder: Path, split: str) -> JudgedFiles:
+    """
+    Raises:
+        InputError: the folder lacks the queries, the corpus or that split's qrels.
+    """
+    queries, corpus = (_needed(folder, name) for name in BEIR_NAMES)
+    qrels = _found(folder / "qrels", f"{split}.tsv")
+    if qrels is None:
+        names = sorted(path.name.partition(".")[0] for path in (folder / "qrels").glob("*.tsv*"))
+        hint = f"choose one with --gin.pairs.split=\"'{names[0]}'\"" if names else "a split is a file SPLIT.tsv"
+        raise InputError(f"no {split}.tsv; there are: {', '.join(names) or 'none'}", path=folder / "qrels", hint=hint)
+    return JudgedFiles(queries, corpus, qrels)
+
+
+def trec_files(folder: Path) -> JudgedFiles:
+    """
+    Raises:
+        InputError: the folder lacks one of the three files.
+    """
+    return JudgedFiles(*(_needed(folder, name) for name in TREC_NAMES))
+
+
+def _needed(folder: Path, name: str) -> Path:
+    found = _found(folder, name)
+    if found is None:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        hint = f"a TREC folder has {', '.join(TREC_NAMES)}; a BEIR folder {', '.join(BEIR_NAMES)}, qrels/SPLIT.tsv"
+        raise InputError(f"no {name} in this folder, only {there}", path=folder, hint=hint)
+    return found
+
+
+def _found(folder: Path, name: str) -> Path | None:
+    """The file, or the same gzipped."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)

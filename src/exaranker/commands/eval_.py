@@ -1,0 +1,31 @@
+"""`exaranker eval`: a SeqIO task's metrics for a checkpoint, configured by gin as T5X's eval.py."""
+
+import argparse
+
+from exaranker.gin_flags import add_gin_arguments, parse_gin
+
+SUMMARY = """Computes the metrics that a SeqIO task or mixture defines, over the predictions of a checkpoint.
+Writes the predictions and results.json. For measures of a ranking (nDCG, MAP), see `exaranker evaluate`."""
+EXAMPLE = """exaranker eval --gin_file gin/runs/eval.gin --gin.MIXTURE_OR_TASK_NAME="'exaranker_sample_label'" \\
+    --gin.DATASET_DIR="'out/explanations'" --gin.CHECKPOINT_PATH="'out/model'" --gin.EVAL_OUTPUT_DIR="'out/eval'" """
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_gin_arguments(parser, required=True)
+    parser.add_argument("--dry_run", action="store_true", help="print the resolved config and exit")
+
+
+def run(args: argparse.Namespace) -> None:
+    parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
+    from exaranker.configured import configured
+    from exaranker.infer_config import EvaluationConfig
+    from exaranker.infer_eval import RESULTS, evaluate
+
+    config, gin_text = configured(EvaluationConfig)
+    if args.dry_run:
+        print(gin_text)
+        return
+    for task, measured in evaluate(config)["tasks"].items():
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in measured["metrics"].items())
+        print(f"{task}  {measured['rows']} rows  {figures}")
+    print(config.directory / RESULTS)

@@ -1,0 +1,29 @@
+"""`exaranker infer`: a SeqIO task through a checkpoint, configured by gin as T5X's infer.py."""
+
+import argparse
+
+from exaranker.gin_flags import add_gin_arguments, parse_gin
+
+SUMMARY = """Runs a SeqIO task or mixture through a checkpoint: predictions, or scores of its targets, as JSON lines.
+A killed run continues when the same command is given again, and ends with the same bytes."""
+EXAMPLE = """exaranker infer --gin_file gin/runs/infer.gin --gin.MIXTURE_OR_TASK_NAME="'exaranker_sample_label'" \\
+    --gin.TASK_FEATURE_LENGTHS="{'inputs': 512, 'targets': 16}" --gin.DATASET_DIR="'out/explanations'" \\
+    --gin.CHECKPOINT_PATH="'out/model'" --gin.INFER_OUTPUT_DIR="'out/infer'" --gin.INFER_MODE="'score'" """
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_gin_arguments(parser, required=True)
+    parser.add_argument("--dry_run", action="store_true", help="print the resolved config and exit")
+
+
+def run(args: argparse.Namespace) -> None:
+    parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
+    from exaranker.configured import configured
+    from exaranker.infer import InferConfig, infer
+
+    config, gin_text = configured(InferConfig)
+    if args.dry_run:
+        print(gin_text)
+        return
+    for done in infer(config):
+        print(done.path)

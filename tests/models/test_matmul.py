@@ -1,0 +1,68 @@
+"""Both products and their gradients, against fp32 numpy on operands rounded by hand."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from exaranker import models
+from exaranker.models.decoder import DecoderConfig
+from exaranker.models.matmul import matmul, matmul_transposed
+from exaranker.models.t5 import T5Config
+
+SHAPES = [((5, 7), (7, 3)), ((2, 3, 4, 6), (2, 3, 6, 5)), ((1, 4), (4, 2))]
+
+
+def rounded(x, dtype):
+    return np.asarray(jnp.asarray(x).astype(dtype).astype(jnp.float32), np.float64)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shapes", SHAPES, ids=["matrices", "batched", "one_row"])
+@pytest.mark.parametrize("transpose", [False, True], ids=["plain", "transposed"])
+def test_product_and_gradients(shapes, dtype, transpose):
+    random = np.random.default_rng(0)
+    a, b = (random.standard_normal(shape).astype(np.float32) for shape in shapes)
+    cotangent = random.standard_normal((*a.shape[:-1], b.shape[-1])).astype(np.float32)
+    function = matmul_transposed if transpose else matmul
+    given = b.swapaxes(-1, -2) if transpose else b
+
+    @jax.jit
+    def run(a, b, cotangent):
+        product, pull = jax.vjp(lambda a, b: function(a, b, dtype), a, b)
+        return product, *pull(cotangent)
+
+    product, gradient_a, gradient_b = run(a, given, cotangent)
+    a, b, cotangent = (rounded(x, dtype) for x in (a, b, cotangent))
+    expected_b = a.swapaxes(-1, -2) @ cotangent
+    assert product.dtype == gradient_a.dtype == gradient_b.dtype == jnp.float32
+    np.testing.assert_allclose(product, a @ b, atol=2e-5)
+    np.testing.assert_allclose(gradient_a, cotangent @ b.swapaxes(-1, -2), atol=2e-5)
+    np.testing.assert_allclose(gradient_b, expected_b.swapaxes(-1, -2) if transpose else expected_b, atol=2e-5)
+
+
+MODELS = {
+    "t5": T5Config(96, 32, 4, 2, 2, 8, 48, dropout_rate=0.0, logits_via_embedding=True, scale_logits=True),
+    "decoder": DecoderConfig(96, 32, 4, 2, 2, 8, 48),
+}
+
+
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
+def test_a_models_gradient_in_bfloat16_points_where_the_fp32_gradient_does(config):
+    tokens = np.random.default_rng(0).integers(2, 96, (4, 16))
+    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
+    exact, rough = (models.build(dataclasses.replace(config, dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    params = nn.meta.unbox(jax.jit(exact.init)(jax.random.key(0), batch)["params"])
+
+    def gradient(module):
+        def loss(params):
+            return jnp.mean(jax.nn.log_softmax(module.apply({"params": params}, batch))[..., 7])
+
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(params))])
+
+    a, b = gradient(exact), gradient(rough)
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= 0.999
+    assert np.linalg.norm(b) == pytest.approx(np.linalg.norm(a), rel=0.02)

@@ -1,0 +1,68 @@
+"""How vLLM is told what gin binds, and what the manifest says of it; the LLM itself runs in test_real_llm.py."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from exaranker.preprocess import vllm_engine
+from exaranker.preprocess.vllm_engine import (
+    VLLMConfig,
+    cores_by_rank,
+    engine_arguments,
+    set_environment,
+)
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "expected"),
+    [([0, 1], 1, "0,1"), ([0, 1], 2, "0|1"), ([2, 3, 5, 7, 9], 2, "2,5,9|3,7"), ([4], 2, "nobind")],
+)
+def test_every_rank_has_cores_of_its_own(cores, ranks, expected):
+    assert cores_by_rank(cores, ranks) == expected
+
+
+def test_arguments_on_a_gpu_and_on_a_cpu():
+    config = VLLMConfig(tensor_parallel_size=4, pipeline_parallel_size=2, dtype="bfloat16", quantization="fp8")
+    both = {
+        "tensor_parallel_size": 4,
+        "pipeline_parallel_size": 2,
+        "dtype": "bfloat16",
+        "quantization": "fp8",
+        "enable_prefix_caching": True,
+    }
+    assert engine_arguments(config, on_cpu=False) == both | {"enforce_eager": False, "gpu_memory_utilization": 0.9}
+    assert engine_arguments(config, on_cpu=True) == both | {"enforce_eager": True}
+    assert config.ranks == 8
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "auto"), (False, "float32")])
+def test_a_cpu_that_cannot_multiply_bf16_computes_in_fp32_unless_told(monkeypatch, fast, expected):
+    monkeypatch.setattr(vllm_engine, "multiplies_bf16", lambda: fast)
+    assert engine_arguments(VLLMConfig(), on_cpu=True)["dtype"] == expected
+    assert engine_arguments(VLLMConfig(dtype="bfloat16"), on_cpu=True)["dtype"] == "bfloat16"
+    assert engine_arguments(VLLMConfig(), on_cpu=False)["dtype"] == "auto"
+
+
+def test_the_environment_is_only_overruled_where_the_manifest_vouches_for_it(monkeypatch):
+    for name in ("VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_TARGET_DEVICE"):
+        monkeypatch.setenv(name, "mine")
+    monkeypatch.setenv("VLLM_BATCH_INVARIANT", "0")
+    set_environment(VLLMConfig())
+    assert (os.environ["VLLM_CPU_KVCACHE_SPACE"], os.environ["VLLM_BATCH_INVARIANT"]) == ("mine", "0")
+    set_environment(VLLMConfig(batch_invariant=True))
+    assert (os.environ["VLLM_CPU_OMP_THREADS_BIND"], os.environ["VLLM_BATCH_INVARIANT"]) == ("mine", "1")
+
+
+@pytest.mark.slow
+def test_batch_invariant_kernels_are_not_promised_on_a_cpu(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("1\tq\tp\n")
+    words = ["explain", "--pairs", tmp_path / "pairs.tsv", "--output_dir", tmp_path / "out"]
+    command = [sys.executable, "-m", "exaranker.cli", *map(str, words), "--gin.vllm.batch_invariant=True"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "exaranker explain: error: vLLM has no batch-invariant kernels for CPUs "
+        "(leave out vllm.batch_invariant: a shard is repeatable without it)"
+    )

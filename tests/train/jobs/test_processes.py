@@ -1,0 +1,76 @@
+"""Four processes that talk over loopback train as one does, and end alike when one of them is killed on the way."""
+
+import random
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+STEPS = 12
+# fp32: what is left between one process and four is the order of sums.
+BINDINGS = {"TRAIN_STEPS": STEPS, "DATA_STREAMS": 4, "LOG_PERIOD": 1, "CHECKPOINT_PERIOD": 3, "LEARNING_RATE": 0.001}
+BINDINGS |= {"ACTIVATION_DTYPE": "float32", "EVAL_PERIOD": 6, "EVAL_STEPS": 40}
+FOUR = {**BINDINGS, "MESH_FSDP": 4}  # each holds a quarter of the state
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runs):
+    finished = [run.finish() for run in runs.start_job("four", 4, **FOUR)]
+    return finished[0]
+
+
+def test_four_processes_train_as_one_with_the_same_streams(runs, undisturbed):
+    one = runs.start("one", **BINDINGS).finish()
+    ours, theirs = undisturbed.curve(), one.curve()
+    assert [(row["step"], row["split"]) for row in ours] == [(row["step"], row["split"]) for row in theirs]
+    for name in ("loss", "label_loss", "explanation_loss", "label_accuracy"):
+        np.testing.assert_allclose(*([row[name] for row in rows] for rows in (ours, theirs)), rtol=0, atol=1e-5)
+    assert [row.get("padding") for row in ours] == [row.get("padding") for row in theirs]
+    expected = one.state(STEPS)
+    for name, array in undisturbed.state(STEPS).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_when_one_is_killed_the_others_end_and_the_restarted_job_ends_with_the_same_weights(runs, undisturbed):
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    job = runs.start_job("killed", 4, **FOUR)
+    job[0].wait_for(f"step {moments.randrange(4, STEPS - 1)}/{STEPS}")
+    time.sleep(moments.uniform(0.0, 0.5))
+    victim = job.pop(moments.randrange(4))
+    victim.send(signal.SIGKILL)
+    assert victim.end() == -signal.SIGKILL
+    # jax gives a silent process 100 s before it ends the job.
+    assert all(run.end() != 0 for run in job)
+    restarted = [run.finish() for run in runs.start_job("killed", 4, **FOUR)]
+    assert "resuming from step" in restarted[0].said
+    restarted[0].assert_ended_as(undisturbed, STEPS)
+
+
+def test_a_checkpoint_that_one_process_cannot_read_is_damaged_for_all(runs, undisturbed):
+    """Each process reads its own quarter."""
+    directory = runs.root / "damaged"
+    shutil.copytree(undisturbed.directory, directory)
+    for part in (directory / f"checkpoint_{STEPS}/params/ocdbt.process_2/d").iterdir():
+        part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    continued = [run.finish() for run in runs.start_job("damaged", 4, **FOUR)]
+    assert f"checkpoint_{STEPS} is damaged" in continued[0].said
+    assert "another process could not read it" in "".join(run.said for run in continued)
+    assert f"resuming from step {STEPS - 3} in" in continued[0].said
+    continued[0].assert_ended_as(undisturbed, STEPS)
+
+
+def test_sigterm_to_one_stops_all_at_the_same_step_and_the_job_goes_on(runs, undisturbed):
+    job = runs.start_job("stopped", 4, **FOUR)
+    job[0].wait_for(f"step 4/{STEPS}")
+    job[2].send(signal.SIGTERM)
+    stopped = [run.finish() for run in job]
+    assert "asked to stop: saved step" in stopped[0].said
+    assert all("asked to stop" not in run.said for run in stopped[1:])
+    continued = [run.finish() for run in runs.start_job("stopped", 4, **FOUR)]
+    continued[0].assert_ended_as(undisturbed, STEPS)

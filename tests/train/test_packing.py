@@ -1,0 +1,59 @@
+"""Packing changes how fast a split is read, not what is learnt from it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from exaranker import models
+from exaranker.batches import Batches, BatchSpec
+from exaranker.losses import LossConfig
+from exaranker.models.decoder import DecoderConfig
+from exaranker.models.t5 import T5Config
+from exaranker.resources import shipped
+from exaranker.tasks import register_dataset
+from exaranker.templates import DECODER_ONLY, ENCODER_DECODER
+from exaranker.train_step import make_eval_step
+
+SHAPE = {"vocab_size": 4096, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 16, "dtype": "float32"}
+FAMILIES = {
+    "t5": (ENCODER_DECODER, T5Config(**SHAPE, num_encoder_layers=2, num_decoder_layers=2), "exaranker"),
+    "decoder": (DECODER_ONLY, DecoderConfig(**SHAPE, num_kv_heads=1, num_layers=2), "decoder"),
+}
+
+
+def epoch(template: str, pack: bool) -> tuple[dict[str, float], dict]:
+    """Sums of all losses over one pass through the pairs, and the gradient of the whole loss."""
+    family, config, _ = FAMILIES[template]
+    lengths = {"inputs": 192, "targets": 64}
+    task = f"exaranker_{template}_label_explanation"
+    batches = Batches(BatchSpec(task, "train", lengths, 8, family, pack, shuffle=False, repeat=False, trim=False))
+    module = models.build(config)
+    forward = make_eval_step(module, LossConfig(label_weight=2.0, z_loss=0.01))
+
+    def loss(params: dict, batch: dict) -> tuple[jax.Array, dict]:
+        sums = forward(params, batch)
+        return sums["loss"], sums
+
+    first = next(batches).arrays
+    params = nn.meta.unbox(module.init(jax.random.key(0), first)["params"])
+    step = jax.jit(jax.grad(loss, has_aux=True))
+    parts = [step(params, arrays) for arrays in (first, *(batch.arrays for batch in batches))]
+    gradients, sums = (jax.tree.map(lambda *leaves: sum(leaves), *column) for column in zip(*parts, strict=True))
+    return sums, gradients
+
+
+@pytest.mark.parametrize("template", FAMILIES)
+def test_packed_and_unpacked_losses_and_gradients_agree(dataset, template):
+    register_dataset(template, dataset, shipped("examples/sample") / "spiece.model", FAMILIES[template][2])
+    (packed, ours), (unpacked, theirs) = (epoch(template, pack) for pack in (True, False))
+    assert packed["label_tokens"] == unpacked["label_tokens"] > 100
+    assert packed["explanation_tokens"] == unpacked["explanation_tokens"] > 1000
+    assert packed["label_correct"] == unpacked["label_correct"]
+    for name in ("loss", "label_loss", "explanation_loss"):
+        np.testing.assert_allclose(packed[name], unpacked[name], rtol=1e-6)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(theirs))
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6 * largest), ours, theirs
+    )
