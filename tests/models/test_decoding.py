@@ -1,5 +1,6 @@
 """Cached, one-step and teacher-forced decoding are the same function."""
 
+from dataclasses import replace
 from functools import partial
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from exaranker import models
-from exaranker.models.decoder import DecoderConfig
+from exaranker.models.decoder import EXACT_TAIL, DecoderConfig
 from exaranker.models.decoding import first_step_logits, greedy_generate
 from exaranker.models.t5 import T5Config
 
@@ -96,3 +97,22 @@ def test_padding_does_not_change_a_score(model):
     wide = np.pad(INPUTS, ((0, 0), (0, 5)))
     narrow, padded = (first_step_logits(module, params, tokens, ids) for tokens in (INPUTS, wide))
     np.testing.assert_allclose(narrow, padded, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["causal", "prefix"])
+def test_a_bf16_decoder_scores_the_end_of_its_prompt_in_fp32(bidirectional):
+    """A prompt that fits into the exact tail scores as in fp32, whatever its row's length; a longer one nearly so."""
+    exact_config = replace(DECODER_TINY, bidirectional_prefix=bidirectional)
+    exact, rounded = (models.build(replace(exact_config, dtype=dtype)) for dtype in ("float32", "bfloat16"))
+    params = nn.meta.unbox(jax.jit(exact.init)(jax.random.key(0), {"decoder_input_tokens": INPUTS})["params"])
+    ids, lengths = np.array([11, 3, 60]), np.array([5, EXACT_TAIL, EXACT_TAIL + 1, 70])
+    tokens = np.random.default_rng(0).integers(1, 96, (4, 80)) * (np.arange(80) < lengths[:, None])
+    expected = first_step_logits(exact, params, tokens, ids)
+    whole = {"decoder_input_tokens": tokens, "decoder_causal_attention": (tokens != 0).astype(np.int32)}
+    plain = apply(rounded, params, whole)[np.arange(4), lengths - 1][:, ids]
+    scored = first_step_logits(rounded, params, tokens, ids)
+    error, plain_error = (np.abs(logits - expected).max(axis=1) for logits in (scored, plain))
+    assert (error[:2] < 1e-5).all()
+    assert (error < plain_error).all()
+    narrow = first_step_logits(rounded, params, tokens[:1, :8], ids)
+    np.testing.assert_allclose(narrow, expected[:1], atol=1e-5)

@@ -44,6 +44,15 @@ def test_product_and_gradients(shapes, dtype, transpose):
     np.testing.assert_allclose(gradient_b, expected_b.swapaxes(-1, -2) if transpose else expected_b, atol=2e-5)
 
 
+@pytest.mark.parametrize("transpose", [False, True], ids=["plain", "transposed"])
+def test_an_fp32_product_with_a_bf16_operand_keeps_17_bits_of_the_other(transpose):
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((5, 64)).astype(np.float32), rounded(random.standard_normal((64, 3)), "bfloat16")
+    stored = jnp.asarray(b, jnp.bfloat16)
+    product = matmul_transposed(a, stored.T, "float32") if transpose else matmul(a, stored, "float32")
+    assert (np.abs(product - a @ b) <= 2.0**-17 * (np.abs(a) @ np.abs(b)) + 1e-6).all()
+
+
 MODELS = {
     "t5": T5Config(96, 32, 4, 2, 2, 8, 48, dropout_rate=0.0, logits_via_embedding=True, scale_logits=True),
     "decoder": DecoderConfig(96, 32, 4, 2, 2, 8, 48),

@@ -13,10 +13,28 @@ from jaxtyping import Array, Float
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"], dtype: str) -> Float[Array, "*batch m n"]:
-    """Multiplies operands rounded to `dtype`; sums, and the result, are fp32."""
+    """Multiplies operands rounded to `dtype`; sums, and the result, are fp32.
+
+    "float32" operands are multiplied exactly on every device; against a second operand stored in bf16, by halves.
+    """
+    if dtype == "float32" and b.dtype == jnp.bfloat16:
+        return _by_halves(a, b)
+    return _product(a.astype(dtype), b.astype(dtype))
+
+
+def _product(a: Array, b: Array) -> Array:
     batch = tuple(range(a.ndim - 2))
     dimensions = (((a.ndim - 1,), (b.ndim - 2,)), (batch, batch))
-    return jax.lax.dot_general(a.astype(dtype), b.astype(dtype), dimensions, preferred_element_type=jnp.float32)
+    precision = "highest" if a.dtype == jnp.float32 else None  # an accelerator's default rounds fp32 operands
+    return jax.lax.dot_general(a, b, dimensions, precision, preferred_element_type=jnp.float32)
+
+
+def _by_halves(a: Array, b: Array) -> Array:
+    """An fp32 operand is a bf16 one and what is left over, to 17 bits: one bf16 product of both, `b` is never cast."""
+    high = a.astype(jnp.bfloat16)
+    low = (a - high.astype(jnp.float32)).astype(jnp.bfloat16)
+    rows = _product(jnp.concatenate([high, low], axis=-2), b)
+    return rows[..., : a.shape[-2], :] + rows[..., a.shape[-2] :, :]
 
 
 def _forward(a: Array, b: Array, dtype: str) -> tuple[Array, tuple[Array, Array]]:
