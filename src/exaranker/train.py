@@ -92,6 +92,13 @@ class Run:
         config, abstract = self.config, self.setup.abstract
         restored = self.checkpoints.restore_newest(abstract.params, abstract.optimizer)
         if restored is not None:
+            last = config.last_step(restored.data["first"])
+            if restored.card.step > last:
+                raise InputError(
+                    f"its newest checkpoint is of step {restored.card.step}, beyond TRAIN_STEPS {last}",
+                    path=config.directory,
+                    hint="name another MODEL_DIR, or train for more steps",
+                )
             _say(f"resuming from step {restored.card.step} in {config.directory}")
             step = jax.device_put(np.int32(restored.card.step), abstract.step.sharding)
             return TrainState(step, restored.params, restored.optimizer), restored.data

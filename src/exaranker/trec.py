@@ -48,6 +48,8 @@ def read_text_rows(path: str | Path) -> Iterator[tuple[int, str, str]]:
         if len(row) != 2 or not row[0]:
             form = '{"_id", "text"} or {"id", "contents"}' if jsonl else f"2 tab-separated columns, got {len(row)}"
             raise InputError(f"expected an id and a text as {form}: {line[:60]!r}", path=path, line=number)
+        if not _has_utf8(row):
+            raise InputError("the text has half of a surrogate pair, which no tokenizer takes", path=path, line=number)
         if row[0].split() != [row[0]]:
             raise InputError(f"the id {row[0]!r} has a blank, which a TREC run cannot hold", path=path, line=number)
         yield number, row[0], row[1]
@@ -162,11 +164,18 @@ def _json_text(line: str) -> tuple[str, ...]:
         text = row["text"] if "text" in row else row["contents"]
         if not (isinstance(identifier, str | int) and isinstance(text, str)):
             return ()
-        whole = " ".join(filter(None, [row.get("title"), text]))
-        whole.encode()  # JSON may spell half a surrogate pair, which no tokenizer takes
-        return str(identifier), whole
+        return str(identifier), " ".join(filter(None, [row.get("title"), text]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return ()
+
+
+def _has_utf8(row: Iterable[str]) -> bool:
+    """JSON may spell half of a surrogate pair."""
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _number(text: str, kind: Callable[[str], Number], name: str, path: str | Path, line: int) -> Number:

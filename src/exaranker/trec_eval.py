@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ir_measures.measures import Measure
 
+from exaranker.errors import InputError
 from exaranker.evaluate import RunResult
 from exaranker.trec import Qrel, read_run
 
@@ -37,7 +38,7 @@ NAMES = {
 }
 
 
-class DisagreementError(RuntimeError):
+class DisagreementError(InputError):
     """ir-measures and trec_eval give different figures for the same files."""
 
 

@@ -112,9 +112,7 @@ def test_half_a_surrogate_pair(beir):
         stream.write('{"_id": "d5", "text": "a \\ud83d"}\n')
     with (beir / "qrels" / "test.tsv").open("a") as stream:
         stream.write("q1\td5\t1\n")
-    with pytest.raises(
-        InputError, match=r'corpus.jsonl:5: expected an id and a text as .*: \'{"_id": "d5", "text": "a'
-    ):
+    with pytest.raises(InputError, match=r"corpus.jsonl:5: the text has half of a surrogate pair"):
         opened(beir)
 
 

@@ -75,6 +75,12 @@ def test_weights_of_another_model_are_refused(config, tmp_path):
         train(again)
 
 
+def test_a_run_that_was_trained_for_longer_is_refused(config):
+    assert train(dataclasses.replace(config, train_steps=3)).step == 3
+    with pytest.raises(InputError, match=r"checkpoint is of step 3, beyond TRAIN_STEPS 2 \(name another MODEL_DIR"):
+        train(dataclasses.replace(config, train_steps=2))
+
+
 def test_a_loss_that_is_no_number_names_step_rows_and_last_good_checkpoint(config):
     optimizer = AdamW(LearningRate(base=float("inf")))
     with pytest.raises(

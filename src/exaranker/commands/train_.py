@@ -18,8 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:
-    """T5X's flags for a job of several processes; not needed on TPU pods, where jax finds them out."""
-    group = parser.add_argument_group("several processes")
+    """T5X's flags for a job of several processes."""
+    group = parser.add_argument_group(
+        "several processes", "On TPU pods and under SLURM --process_count is enough: jax finds out the rest."
+    )
     group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 listens")
     group.add_argument("--process_count", type=int, metavar="N")
     group.add_argument("--process_index", type=int, metavar="I")

@@ -5,7 +5,7 @@ SmolLM2, Llama and Qwen2 (biases on query, key and value) differ by `DecoderConf
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -159,7 +159,7 @@ class DecoderOnly(nn.Module):
         prompt = Prompt(jnp.arange(tokens.shape[1]) < lengths[:, None])
         tail = min(EXACT_TAIL, tokens.shape[1])
         start = jnp.maximum(lengths - tail, 0)
-        cache = {}
+        cache: Mapping[str, Any] = {}
         if tail < tokens.shape[1]:
             # A prompt that sees itself in both directions is read with its tail, a causal one without.
             read = tokens if self.config.bidirectional_prefix else tokens[:, :-tail]
