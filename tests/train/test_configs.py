@@ -36,7 +36,12 @@ def test_a_header_says_command_result_hardware_and_cost(path):
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
 def test_a_schedule_ends_with_the_run_unless_told_otherwise(optimizer):
-    given = [*GIVEN, "LEARNING_RATE_FACTORS='constant * linear_decay'", f"include 'optimizers/{optimizer}.gin'"]
+    given = [
+        *GIVEN,
+        "TRAIN_STEPS = 100",
+        "LEARNING_RATE_FACTORS='constant * linear_decay'",
+        f"include 'optimizers/{optimizer}.gin'",
+    ]
     for more, expected in (([], 100), (["DECAY_STEPS = 70"], 70)):
         parse_gin([str(CONFIGS / "sample_label.gin")], [*given, *more], str(CONFIGS.parent / "gin"))
         assert configured(TrainConfig)[0].optimizer.learning_rate.decay_steps == expected
