@@ -69,6 +69,7 @@ class Program(NamedTuple):
     model: ModelConfig
     mesh: dict[str, int]
     model_flops: float  # of one step over all devices, without rematerialisation
+    microbatches: int = 1
 
 
 def train_program(config: TrainConfig, devices: list[Any]) -> Program:
@@ -82,7 +83,7 @@ def train_program(config: TrainConfig, devices: list[Any]) -> Program:
             return again.step.lower(again.abstract, abstract_batch(again.config, again.mesh))
 
     flops = train_flops(config.model, setup.abstract.params, abstract_batch(config, setup.mesh))
-    return Program(lower, config.model, dict(setup.mesh.shape), flops)
+    return Program(lower, config.model, dict(setup.mesh.shape), flops, config.num_microbatches)
 
 
 def rerank_program(model: ModelConfig, devices: list[Any]) -> Program:
@@ -134,10 +135,11 @@ def costs(program: Program) -> tuple[float, float]:
     """(FLOPs, bytes read and written) per device, as XLA counts them.
 
     It counts a scanned layer once; so models of one and of two unrolled layers are compiled, and the rest is linear.
+    It counts the loop over microbatches once, too; the optimizer's small part, outside of it, is repeated with it here.
     """
     once, twice = (_counted(program.lower(at_depth(program.model, depth))) for depth in (1, 2))
     more = depth_of(program.model) - 1
-    return tuple(a + more * (b - a) for a, b in zip(once, twice, strict=True))  # type: ignore[return-value]
+    return tuple(program.microbatches * (a + more * (b - a)) for a, b in zip(once, twice, strict=True))  # type: ignore[return-value]
 
 
 def depth_of(model: ModelConfig) -> int:

@@ -14,6 +14,9 @@ from exaranker.errors import InputError, require
 from exaranker.preprocess.engines import Completion, EngineInfo, Sampling
 from exaranker.preprocess.prompting import Prompt
 
+# The smallest that vLLM's CPU attention takes: of a common beginning at most 31 tokens are read again with each prompt.
+CPU_BLOCK_SIZE = 32
+
 
 @dataclass(frozen=True)
 class VLLMConfig:
@@ -27,6 +30,7 @@ class VLLMConfig:
     max_num_seqs: int | None = None
     enforce_eager: bool | None = None  # None: True on a CPU, where compiling costs minutes; False on a GPU
     enable_prefix_caching: bool = True
+    block_size: int | None = None  # tokens that are cached, or not, together; None: 32 on a CPU, whose default is 128
     batch_invariant: bool = False  # vLLM's batch-invariant kernels: newer GPUs only
     cpu_kv_cache_gb: int = 2
 
@@ -147,6 +151,7 @@ def engine_arguments(config: VLLMConfig, on_cpu: bool) -> dict[str, Any]:
         "max_num_seqs": config.max_num_seqs,
         "enforce_eager": on_cpu if config.enforce_eager is None else config.enforce_eager,
         "enable_prefix_caching": config.enable_prefix_caching,
+        "block_size": CPU_BLOCK_SIZE if on_cpu and config.block_size is None else config.block_size,
     }
     if not on_cpu:
         given["gpu_memory_utilization"] = config.gpu_memory_utilization

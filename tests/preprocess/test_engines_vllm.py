@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -33,7 +34,8 @@ def test_arguments_on_a_gpu_and_on_a_cpu():
         "enable_prefix_caching": True,
     }
     assert engine_arguments(config, on_cpu=False) == both | {"enforce_eager": False, "gpu_memory_utilization": 0.9}
-    assert engine_arguments(config, on_cpu=True) == both | {"enforce_eager": True}
+    assert engine_arguments(config, on_cpu=True) == both | {"enforce_eager": True, "block_size": 32}
+    assert engine_arguments(replace(config, block_size=16), on_cpu=False)["block_size"] == 16
     assert config.ranks == 8
 
 
