@@ -22,7 +22,8 @@ from exaranker.resources import shipped
 pytestmark = pytest.mark.slow
 
 PAIRS = shipped("examples/sample") / "pairs.tsv"
-ONE_CORE = {"VLLM_CPU_OMP_THREADS_BIND": str(min(os.sched_getaffinity(0)))}  # as many threads as a Ray worker has
+# As many threads as a Ray worker has.
+ONE_CORE = {"VLLM_CPU_OMP_THREADS_BIND": str(min(os.sched_getaffinity(0))), "OMP_NUM_THREADS": "1"}
 
 
 def command(folder, *options):
