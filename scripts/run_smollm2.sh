@@ -6,7 +6,7 @@
 #
 # DATA/pairs:       wikiqa-train.tsv, wikiqa-dev.tsv, trecqa-train.tsv (label, question, sentence), msmarco-explained.jsonl
 # DATA/collections: dl23-judged, dl19-top100 (queries.tsv, passages.tsv, qrels.txt; the latter also run.bm25.txt)
-# wikiqa-dev is for choosing settings; TREC-DL 2019 is only ever reranked.
+# wikiqa-dev is for choosing settings (CHOOSING=1 in the environment ends there); TREC-DL 2019 is only ever reranked.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 data=$1 output=$2
@@ -36,4 +36,4 @@ reranked() { # NAME COLLECTION RUN MIN_RELEVANCE DEPTH
 }
 python "$here/scripts/pairs_to_collection.py" "$data/pairs/wikiqa-dev.tsv" "$output/wikiqa-dev"
 reranked wikiqa-dev "$output/wikiqa-dev" run.in_order.txt 1 100
-reranked dl19 "$data/collections/dl19-top100" run.bm25.txt 2 50
+[[ ${CHOOSING:-} ]] || reranked dl19 "$data/collections/dl19-top100" run.bm25.txt 2 50

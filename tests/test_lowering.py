@@ -100,9 +100,9 @@ def test_fsdp_splits_the_state_and_sends_a_constant_share_of_the_parameters(scal
     assert many["memory_traffic"] <= one["memory_traffic"]
     assert many["state"] == pytest.approx(one["state"] / devices, rel=0.01)
     share = (devices - 1) / devices * many["parameters"]
-    # Kernels are gathered for the forward pass and again for the backward pass, embeddings once or not at all. On a
-    # CPU gradients are all-reduced, twice the bytes of the reduce-scatter that accelerators make of it.
-    assert 1.5 <= many["sent"]["all-gather"] / share <= 2.0
+    # Kernels are gathered once and kept for the backward pass, embeddings once or not at all. On a CPU gradients are
+    # all-reduced, twice the bytes of the reduce-scatter that accelerators make of it.
+    assert 0.85 <= many["sent"]["all-gather"] / share <= 1.05
     assert 1.5 <= many["sent"]["all-reduce"] / share <= 2.0
     two = scaling[family, "fsdp", 2]
     for kind in ("all-gather", "all-reduce", "all-to-all"):

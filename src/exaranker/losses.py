@@ -66,9 +66,9 @@ def token_losses(
 ) -> TokenLosses:
     """Cross-entropy and z-loss (z * log(Z)^2, arXiv 2204.02311 section 5) of every token, unweighted."""
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    target_log_prob = _logit_of(logits, targets) - log_z
+    target_log_prob = logit_of(logits, targets) - log_z
     if soft is not None:
-        other_log_prob = _logit_of(logits, soft.tokens) - log_z
+        other_log_prob = logit_of(logits, soft.tokens) - log_z
         target_log_prob += soft.shares * (other_log_prob - target_log_prob)
     cross_entropy = -target_log_prob
     if config.label_smoothing:
@@ -102,7 +102,7 @@ def _weights_and_divisor(batch: Mapping[str, Any], config: LossConfig) -> tuple[
     return weights, 1.0 if factor is None else float(factor)
 
 
-def _logit_of(
+def logit_of(
     logits: Float[Array, "batch length vocab"], tokens: Int[Array, "batch length"]
 ) -> Float[Array, "batch length"]:
     # A masked sum instead of a gather: it stays local where the vocabulary is sharded.

@@ -17,23 +17,28 @@ def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"], dtype: 
 
     "float32" operands are multiplied exactly on every device; against a second operand stored in bf16, by halves.
     """
+    return _rounded_product(a, b, dtype, b_axis=-2)
+
+
+def _rounded_product(a: Array, b: Array, dtype: str, b_axis: int) -> Array:
     if dtype == "float32" and b.dtype == jnp.bfloat16:
-        return _by_halves(a, b)
-    return _product(a.astype(dtype), b.astype(dtype))
+        return _by_halves(a, b, b_axis)
+    return _product(a.astype(dtype), b.astype(dtype), b_axis)
 
 
-def _product(a: Array, b: Array) -> Array:
+def _product(a: Array, b: Array, b_axis: int) -> Array:
+    """Sums over the last axis of `a` and `b_axis` of `b`."""
     batch = tuple(range(a.ndim - 2))
-    dimensions = (((a.ndim - 1,), (b.ndim - 2,)), (batch, batch))
+    dimensions = (((a.ndim - 1,), (b.ndim + b_axis,)), (batch, batch))
     precision = "highest" if a.dtype == jnp.float32 else None  # an accelerator's default rounds fp32 operands
     return jax.lax.dot_general(a, b, dimensions, precision, preferred_element_type=jnp.float32)
 
 
-def _by_halves(a: Array, b: Array) -> Array:
+def _by_halves(a: Array, b: Array, b_axis: int) -> Array:
     """An fp32 operand is a bf16 one and what is left over, to 17 bits: one bf16 product of both, `b` is never cast."""
     high = a.astype(jnp.bfloat16)
     low = (a - high.astype(jnp.float32)).astype(jnp.bfloat16)
-    rows = _product(jnp.concatenate([high, low], axis=-2), b)
+    rows = _product(jnp.concatenate([high, low], axis=-2), b, b_axis)
     return rows[..., : a.shape[-2], :] + rows[..., a.shape[-2] :, :]
 
 
@@ -43,7 +48,7 @@ def _forward(a: Array, b: Array, dtype: str) -> tuple[Array, tuple[Array, Array]
 
 def _backward(dtype: str, operands: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     a, b = operands
-    gradient_a = matmul(cotangent, _transposed(b, dtype), dtype)
+    gradient_a = matmul_transposed(cotangent, b, dtype)
     gradient_b = matmul(_transposed(a, dtype), cotangent, dtype)
     return gradient_a.astype(a.dtype), gradient_b.astype(b.dtype)
 
@@ -56,7 +61,7 @@ def matmul_transposed(
     a: Float[Array, "*batch m k"], b: Float[Array, "*batch n k"], dtype: str
 ) -> Float[Array, "*batch m n"]:
     """`matmul` with the transpose of its second operand: queries with keys, hidden states with embeddings."""
-    return matmul(a, _transposed(b, dtype), dtype)
+    return _rounded_product(a, b, dtype, b_axis=-1)
 
 
 def _forward_transposed(a: Array, b: Array, dtype: str) -> tuple[Array, tuple[Array, Array]]:
@@ -74,19 +79,20 @@ matmul_transposed.defvjp(_forward_transposed, _backward_transposed)
 
 
 def _transposed(x: Float[Array, "*batch m n"], dtype: str) -> Float[Array, "*batch n m"]:
-    """The transpose, rounded to `dtype`.
+    """The transpose, rounded to `dtype`, as the first operand of a product.
 
-    XLA folds transposes into products. On a CPU a product of transposed bf16 operands then falls back to fp32, at half
-    the speed (jax 0.10.2): so there the transpose is written out. Accelerators multiply either way.
+    XLA folds transposes into products. On a CPU a product whose first bf16 operand is transposed falls back to fp32, at
+    half the speed (jax 0.10.2): so there the transpose is written out. Accelerators multiply either way.
     """
     x = x.astype(dtype)
-    if dtype != "bfloat16":
+    if dtype != "bfloat16" or x.shape[-1] % 2:
         return x.swapaxes(-1, -2)
     return jax.lax.platform_dependent(x, cpu=_written_out, default=lambda x: x.swapaxes(-1, -2))
 
 
 def _written_out(x: Float[Array, "*batch m n"]) -> Float[Array, "*batch n m"]:
-    """A transpose in two halves, which XLA does not fold; of its bits, for XLA moves bf16 by way of fp32."""
-    bits, half = jax.lax.bitcast_convert_type(x, jnp.uint16), x.shape[-1] // 2
-    halves = [part.swapaxes(-1, -2) for part in (bits[..., :half], bits[..., half:])]
-    return jax.lax.bitcast_convert_type(jnp.concatenate(halves, axis=-2), x.dtype)
+    """A transpose that XLA does not fold, by way of pairs of columns: an axis more than products have."""
+    *batch, m, n = x.shape
+    axes = len(batch)
+    pairs = x.reshape(*batch, m, n // 2, 2)
+    return pairs.transpose(*range(axes), axes + 1, axes + 2, axes).reshape(*batch, n, m)
