@@ -176,7 +176,7 @@ def _weights(logits: Array, mask: Array, bias: Array | None, dtype: str) -> Floa
 
 @jax.custom_vjp
 def softmax(logits: Float[Array, "*batch key"]) -> Float[Array, "*batch key"]:
-    """Over the last axis. Its gradient needs nothing but what it returned: jax's own keeps the undivided weights too."""
+    """Over the last axis. Its gradient needs nothing but what it returned: jax's own keeps the undivided ones too."""
     return jax.nn.softmax(logits, axis=-1)
 
 
