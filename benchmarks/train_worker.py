@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from exaranker.memory import keep_freed_memory
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
 
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("dtype", choices=("float32", "bfloat16"))
     parser.add_argument("steps", type=int, help="per line of input")
     args = parser.parse_args()
+    keep_freed_memory()  # as `exaranker train` does; both engines gain
     step = ENGINES[args.engine](args.shape, args.dtype)
     began = time.process_time()
     losses = [step()]

@@ -3,6 +3,7 @@
 import argparse
 
 from exaranker.gin_flags import add_gin_arguments, parse_gin
+from exaranker.memory import keep_freed_memory
 
 SUMMARY = "Fine-tunes a reranker on a SeqIO task or mixture; run again, it continues from the newest checkpoint."
 EXAMPLE = """exaranker train --gin_file t5x_configs/sample_label.gin --gin.MODEL_DIR="'out/model'" \\
@@ -28,6 +29,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    keep_freed_memory()
     parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
     from exaranker.partitioning import connect
 

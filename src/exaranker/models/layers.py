@@ -1,7 +1,6 @@
 """The parts that encoder-decoder and decoder-only models share. Parameter names and logical axes are T5X's."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -86,20 +85,15 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch length embed"]) -> Float[Array, "batch length embed"]:
-        names = ["wi"] if len(self.activations) == 1 else ["wi_0", "wi_1"]
-        projected = [Dense(self.width, self.hidden, ("embed", "mlp"), self.dtype, name=name)(x) for name in names]
-        # Computed again in the backward pass: an activation costs less than writing and reading it.
-        hidden = jax.checkpoint(partial(_activated, self.activations))(*projected)
+        gates = []
+        for index, activation in enumerate(self.activations):
+            name = "wi" if len(self.activations) == 1 else f"wi_{index}"
+            projected = Dense(self.width, self.hidden, ("embed", "mlp"), self.dtype, name=name)(x)
+            gates.append(ACTIVATIONS[activation](projected))
+        hidden = gates[0] if len(gates) == 1 else gates[0] * gates[1]
         hidden = constrain(hidden.astype(self.dtype), "batch", "length", "mlp")
         hidden = Dropout(self.dropout_rate, self.train)(hidden)
         return Dense(self.hidden, self.width, ("mlp", "embed"), self.dtype, name="wo")(hidden)
-
-
-def _activated(
-    activations: Sequence[str], *projected: Float[Array, "batch length mlp"]
-) -> Float[Array, "batch length mlp"]:
-    gates = [ACTIVATIONS[name](x) for name, x in zip(activations, projected, strict=True)]
-    return gates[0] if len(gates) == 1 else gates[0] * gates[1]
 
 
 class Embedding(nn.Module):

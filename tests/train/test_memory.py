@@ -1,0 +1,38 @@
+"""Memory that a process frees stays with it: measured by the page faults of allocating it again."""
+
+import subprocess
+import sys
+
+import pytest
+
+from exaranker.memory import ACCELERATORS
+
+ALLOCATES = """
+import resource, numpy as np
+from exaranker.memory import keep_freed_memory
+{call}
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(64 << 20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+def faults(call: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", ALLOCATES.format(call=call)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is on Linux")
+def test_memory_that_was_freed_is_not_asked_of_the_kernel_again():
+    assert faults("keep_freed_memory()") < 100
+    assert faults("") > 100
+
+
+def test_an_accelerators_host_is_left_alone():
+    fake = f"import sys, types; m = types.ModuleType('{ACCELERATORS[0]}'); m.__spec__ = object(); sys.modules[m.__name__] = m"
+    assert faults(f"{fake}; keep_freed_memory()") > 100
