@@ -34,5 +34,6 @@ def test_memory_that_was_freed_is_not_asked_of_the_kernel_again():
 
 
 def test_an_accelerators_host_is_left_alone():
-    fake = f"import sys, types; m = types.ModuleType('{ACCELERATORS[0]}'); m.__spec__ = object(); sys.modules[m.__name__] = m"
+    fake = f"import sys, types; module = types.ModuleType('{ACCELERATORS[0]}'); module.__spec__ = object()"
+    fake += "; sys.modules[module.__name__] = module"
     assert faults(f"{fake}; keep_freed_memory()") > 100
