@@ -145,7 +145,7 @@ def attend(
     batch, heads, length, dim = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, dim)
     logits = matmul_transposed(grouped, key, dtype).reshape(batch, heads, length, -1)
-    weights = dropout(_weights(logits, mask, bias, dtype))
+    weights = dropout(_softmax(logits, mask, bias).astype(dtype))
     context = matmul(weights.reshape(batch, key.shape[1], -1, weights.shape[-1]), value, dtype)
     return context.astype(dtype).reshape(batch, heads, length, dim).swapaxes(1, 2).reshape(batch, length, -1)
 
@@ -162,34 +162,16 @@ def attend_absorbed(
     """The same for one query per row: projects the query and the context, and never the whole encoded input."""
     by_head = matmul(query[:, :, 0].swapaxes(0, 1), key_kernel.transpose(1, 2, 0), dtype).swapaxes(0, 1)
     logits = matmul_transposed(by_head, encoded, dtype)[:, :, None]
-    weights = dropout(_weights(logits, mask, None, dtype))[:, :, 0]
+    weights = dropout(_softmax(logits, mask, None).astype(dtype))[:, :, 0]
     mixed = matmul(weights, encoded, dtype).swapaxes(0, 1)
     context = matmul(mixed, value_kernel.swapaxes(0, 1), dtype).swapaxes(0, 1)
     return context.astype(dtype).reshape(query.shape[0], 1, -1)
 
 
-def _weights(logits: Array, mask: Array, bias: Array | None, dtype: str) -> Float[Array, "batch heads query key"]:
+def _softmax(logits: Array, mask: Array, bias: Array | None) -> Float[Array, "batch heads query key"]:
     if bias is not None:
         logits = logits + bias
-    return softmax(jnp.where(mask, logits, MASKED)).astype(dtype)
-
-
-@jax.custom_vjp
-def softmax(logits: Float[Array, "*batch key"]) -> Float[Array, "*batch key"]:
-    """Over the last axis. Its gradient needs nothing but what it returned: jax's own keeps the undivided ones too."""
-    return jax.nn.softmax(logits, axis=-1)
-
-
-def _softmax_forward(logits: Array) -> tuple[Array, Array]:
-    weights = softmax(logits)
-    return weights, weights
-
-
-def _softmax_backward(weights: Array, cotangent: Array) -> tuple[Array]:
-    return (weights * (cotangent - jnp.sum(weights * cotangent, axis=-1, keepdims=True)),)
-
-
-softmax.defvjp(_softmax_forward, _softmax_backward)
+    return jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1)
 
 
 def _heads(
