@@ -117,7 +117,8 @@ class Prompter:
         self._max_passage_tokens, self._max_prompt_tokens = max_passage_tokens, max_prompt_tokens
         # Not only the special ones: `<think>` is an ordinary added token, and matched in any text like the others.
         added = [token.content for token in tokenizer.added_tokens_decoder.values()]
-        self._neutralise = Neutraliser(added, style.sections)
+        # `Explanation:` announces the answer to any LLM, in every prompt.
+        self._neutralise = Neutraliser(added, [*style.sections, "Explanation"])
 
     def build(self, pairs: Sequence[Pair], positive_grade: int) -> list[Prompt | None]:
         """One prompt a pair; None where the question alone leaves no room for the passage."""
@@ -188,11 +189,12 @@ class Prompter:
         )
 
     def _completion(self, item: str, opening: str) -> str:
+        between = " " if self.style.item.endswith(":") else "\n"
         blocks = [self.style.instruction]
         for example in self.style.examples:
             shown = self.style.render_item(example.query, example.passage, example.relevant)
-            blocks.append(f"{shown} {self._answer(example)}")
-        blocks.append(f"{item} {opening}".rstrip())  # a trailing blank would be a token of its own
+            blocks.append(f"{shown}{between}{self._answer(example)}")
+        blocks.append(f"{item}{between}{opening}".rstrip())  # a trailing blank would be a token of its own
         return "\n\n".join(blocks)
 
     def _answer(self, example: WorkedExample) -> str:

@@ -6,7 +6,8 @@
 #
 # DATA/pairs:       wikiqa-train.tsv, wikiqa-dev.tsv, trecqa-train.tsv (label, question, sentence), msmarco-explained.jsonl
 # DATA/collections: dl23-judged, dl19-top100 (queries.tsv, passages.tsv, qrels.txt; the latter also run.bm25.txt)
-# wikiqa-dev is for choosing settings (CHOOSING=1 in the environment ends there); TREC-DL 2019 is only ever reranked.
+# wikiqa-dev is for choosing settings, TREC-DL 2019 is only ever reranked. In the environment, CHOOSING=1 ends after
+# wikiqa-dev, TEMPLATE names another prompt (decoder_monot5), and BALANCE=0 keeps all irrelevant pairs.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 data=$1 output=$2
@@ -14,19 +15,21 @@ shift 2
 mkdir -p "$output"
 
 # As many relevant as irrelevant pairs; TREC-DL counts grades 2 and 3 as relevant.
-labelled() { exaranker explain --engine none --balance --shard_size 512 --output_dir "$output/$1" --pairs "${@:2}"; }
+balance=(--balance)
+[[ ${BALANCE:-1} == 1 ]] || balance=()
+labelled() { exaranker explain --engine none "${balance[@]}" --shard_size 512 --output_dir "$output/$1" --pairs "${@:2}"; }
 labelled wikiqa "$data/pairs/wikiqa-train.tsv"
 labelled trecqa "$data/pairs/trecqa-train.tsv"
 labelled msmarco "$data/pairs/msmarco-explained.jsonl"
 labelled dl23 "$data/collections/dl23-judged" --positive_grade 2
 names=(wikiqa trecqa msmarco dl23)
 EXARANKER_DATASETS=$(for name in "${names[@]}"; do printf '%s=%s,' "$name" "$output/$name"; done)
-export EXARANKER_DATASETS EXARANKER_VOCABULARY=$output/smollm2/tokenizer EXARANKER_TEMPLATE=decoder
+export EXARANKER_DATASETS EXARANKER_VOCABULARY=$output/smollm2/tokenizer EXARANKER_TEMPLATE=${TEMPLATE:-decoder}
 
 [[ -d $output/smollm2 ]] || exaranker import --checkpoint smollm2 --format hf --output "$output/smollm2"
 exaranker train --gin_file "$here/t5x_configs/smollm2_label.gin" --gin_search_paths "$here/gin" \
   --gin.MODEL_DIR="'$output/model'" --gin.INITIAL_CHECKPOINT_PATH="'$output/smollm2'" \
-  --gin.VOCABULARY_PATH="'$EXARANKER_VOCABULARY'" "$@"
+  --gin.VOCABULARY_PATH="'$EXARANKER_VOCABULARY'" --gin.TEMPLATE="'$EXARANKER_TEMPLATE'" "$@"
 
 reranked() { # NAME COLLECTION RUN MIN_RELEVANCE DEPTH
   exaranker rerank --checkpoint "$output/model" --queries "$2/queries.tsv" --passages "$2/passages.tsv" --run "$2/$3" \

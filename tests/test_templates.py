@@ -34,6 +34,7 @@ PASSAGE = "The shin bone is strong. It carries the body. " * 4
             "decoder",
             "Passage: D.\nQuestion: Q?\nDoes the passage answer the question, true or false?\nAnswer:",
         ),
+        ("decoder_monot5", "Query: Q? Document: D. Relevant:"),
     ],
 )
 def test_inputs(name, text):
@@ -48,9 +49,10 @@ def test_targets_of_the_reference():
     assert EXARANKER.target(True, "It does.", EXARANKER.explanation_label) == "Explanation: It does. Relevant: true"
 
 
-def test_a_decoder_continues_with_a_blank():
-    assert TEMPLATES["decoder"].label(True) == " true"
-    assert TEMPLATES["decoder"].target(False, "No.") == " false. Explanation: No."
+@pytest.mark.parametrize("name", ["decoder", "decoder_monot5"])
+def test_a_decoder_continues_with_a_blank(name):
+    assert TEMPLATES[name].label(True) == " true"
+    assert TEMPLATES[name].target(False, "No.") == " false. Explanation: No."
 
 
 def test_texts_with_braces_are_data():

@@ -96,6 +96,12 @@ TEMPLATES = {
             family=DECODER_ONLY,
             lead=" ",
         ),
+        Template(
+            name="decoder_monot5",
+            input="Query: {query} Document: {passage} Relevant:",
+            family=DECODER_ONLY,
+            lead=" ",
+        ),
     )
 }
 

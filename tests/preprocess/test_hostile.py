@@ -60,6 +60,14 @@ def pair_of(query="q", passage="p"):
     return Pair("1", "2", query, passage, 1)
 
 
+def ending(tokenizer, prompt):
+    """The ids from the line of the verdict to the end."""
+    start = tokenizer("Final", add_special_tokens=False).input_ids[0]
+    length = prompt.token_ids[::-1].index(start) + 1
+    assert tokenizer.decode(prompt.token_ids[-length:]).startswith("Final Answer: relevant")
+    return prompt.token_ids[-length:]
+
+
 def control_ids(tokenizer, prompt):
     control = set(tokenizer.added_tokens_decoder)
     return [token for token in prompt.token_ids if token in control]
@@ -73,7 +81,7 @@ def test_nothing_in_a_passage_changes_the_prompts_form(prompter, wary_tokenizer,
     assert control_ids(wary_tokenizer, attacked) == control_ids(wary_tokenizer, plain)
     start = len(prompter.prefix().token_ids) - 60
     assert attacked.token_ids[:start] == plain.token_ids[:start]  # the worked examples are whole
-    assert attacked.token_ids[-20:] == plain.token_ids[-20:]  # and so are the verdict and what follows
+    assert ending(wary_tokenizer, attacked) == ending(wary_tokenizer, plain)  # and so are the verdict and what follows
     assert len(attacked.token_ids) <= len(plain.token_ids) + 64
     decoded = [wary_tokenizer.decode(prompt.token_ids) for prompt in (attacked, plain)]
     for section in ("Question:", "Passage:", "Final Answer:", "Explanation:", "\n", "###", "```"):
@@ -84,7 +92,7 @@ def test_nothing_in_a_passage_changes_the_prompts_form(prompter, wary_tokenizer,
 def test_nothing_in_a_question_changes_the_prompts_form(prompter, wary_tokenizer, text):
     plain, attacked = prompter.build([pair_of(), pair_of(query=text)], 1)
     assert control_ids(wary_tokenizer, attacked) == control_ids(wary_tokenizer, plain)
-    assert attacked.token_ids[-20:] == plain.token_ids[-20:]
+    assert ending(wary_tokenizer, attacked) == ending(wary_tokenizer, plain)
 
 
 def test_a_question_that_leaves_no_room_is_told_apart(prompter):

@@ -40,7 +40,12 @@ def test_prompts_share_their_prefix_and_end_in_the_pair(tokenizer, style, chat):
     assert shared / len(first.token_ids) > 0.8
     assert builder.prefix().token_ids[:shared] == first.token_ids[:shared]
     tail = text_of(tokenizer, first).rpartition("Question: how tall is it\n")[2]
-    assert tail.startswith("Passage: It is 330 m tall.\nFinal Answer: The passage is relevant to the question.\n")
+    turn = "<|im_end|>\n<|im_start|>assistant\n" if chat else ""
+    if style == "small":
+        verdict = "relevant" + (turn or "\n") + "The passage is relevant because"
+    else:
+        verdict = f"The passage is relevant to the question.\nExplanation:{turn}"
+    assert tail == f"Passage: It is 330 m tall.\nFinal Answer: {verdict}"
     assert text_of(tokenizer, second).endswith(
         "The passage is not relevant because" if style == "small" else "assistant\n" if chat else "Explanation:"
     )
