@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from exaranker.preprocess.engines import Completion
 from exaranker.preprocess.languages import language_of, script
+from exaranker.preprocess.untrusted import TURN_MARKERS
 
 # A copy shares nearly all its 5-grams with the passage.
 MAX_COPIED = 0.8
 COPY_NGRAM = 5
+# An answer that has half of its 5-grams from the instruction or a worked example repeats the prompt.
+MAX_LEAKED = 0.5
 # A text repeats itself when this share of its 4-grams came before in it; "a a a a a a a a" has 0.8.
 MAX_REPEATED = 0.3
 REPEAT_NGRAM = 4
@@ -25,24 +27,29 @@ _DENIES = re.compile(
     r"|\b(?:is|are|was|seems|appears)\s+(?:completely|entirely|totally|therefore|also)\s+not\s+(?:relevant|related)\b"
     r"|(?<!not )\b(?:irrelevant|unrelated)\s+to\s+(?:the|this)\s+(?:question|query)\b"
     r"|\b(?:passage|it|this|text|document)\s+is\s+(?:\w+ly\s+)?(?:irrelevant|unrelated)\b"
-    r"|\bdoes(?:\s+not|n't)\s+(?:directly\s+|actually\s+)?(?:answer|address)\b",
+    r"|\bdoes(?:\s+not|n't)\s+(?:\w+ly\s+)?(?:answer|address|mention|provide|contain|specify|state|discuss)\b"
+    r"|\b(?:provides?|contains?|gives?|offers?|has)\s+no\s+(?:\w+\s+)?(?:information|answer|details?)\b",
     re.IGNORECASE,
 )
 _AFFIRMS = re.compile(
     r"\b(?:passage|it|this|text|document)\s+(?:is|seems|appears)\s+(?:to be\s+)?"
     r"(?:(?:directly|highly|clearly|very|also|therefore)\s+)?relevant\b"
-    r"|\b(?:directly|clearly|fully)\s+(?:answers|addresses)\b",
+    r"|\b(?:directly|clearly|fully)\s+(?:answers|addresses)\b"
+    r"|\b(?:passage|it|this|text|document)\s+(?:\w+ly\s+)?(?:answers|addresses)\s+the\s+(?:question|query)(?!\s+of)\b",
     re.IGNORECASE,
 )
-# Control tokens in any case; the prompt's headings at the start of a sentence only ("answers the question: ..." is
-# good English); phrases about the task itself unless the pair speaks of them too.
-_CONTROL = re.compile(r"<\|[a-z_]+\|>|\[/?INST\]|</?s>|<</?SYS>>|(?:start|end)_of_turn|</?think>", re.IGNORECASE)
+# The prompt's headings at the start of a sentence only ("answers the question: ..." is good English); phrases about the
+# task itself unless the pair speaks of them too.
+_CONTROL = re.compile("|".join(TURN_MARKERS), re.IGNORECASE)
 _HEADINGS = re.compile(r"(?:^|[.!?]\s+)(?:Question|Passage|Explanation|Final Answer)\s*:")
 _TASK_WORDS = re.compile(
     r"\bfinal answer\b|\bas an ai\b|\b(?:ai|language model) assistant\b|\bworked examples?\b"
     r"|\b(?:as|per|following|given) (?:the|these|your) instructions?\b",
     re.IGNORECASE,
 )
+# Thai, Lao, Burmese, Khmer, kana and Chinese characters are words of their own.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORDS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 # The words that open an explanation whatever the passage says, such as those a prompt gives: no copy of anything.
 _FRAME = re.compile(r"^(?:\w+\s+){1,8}?because\s+")
 
@@ -55,6 +62,7 @@ class Candidate(NamedTuple):
     relevant: bool
     text: str
     finish_reason: str
+    prompts: tuple[str, ...] = ()  # the prompt's own texts: the instruction and each worked example's
 
 
 def empty(candidate: Candidate) -> bool:
@@ -68,12 +76,15 @@ def cut_off(candidate: Candidate) -> bool:
 
 
 def leak(candidate: Candidate) -> bool:
-    """The prompt's own parts or control tokens are in it.
+    """The prompt's own words, headings or control tokens are in it.
 
     >>> leak(Candidate("q", "p", True, "It names the place. Question: where do whales live", "stop"))
     True
     """
     if _CONTROL.search(candidate.text) or _HEADINGS.search(candidate.text):
+        return True
+    answer = _FRAME.sub("", candidate.text)
+    if any(copied_share(answer, text) > MAX_LEAKED for text in candidate.prompts):
         return True
     own = f"{candidate.query} {candidate.passage}".lower()
     return any(found.lower() not in own for found in _TASK_WORDS.findall(candidate.text))
@@ -128,12 +139,13 @@ def reason_to_reject(candidate: Candidate, names: Sequence[str]) -> str | None:
     return next((name for name, objects in FILTERS.items() if name in names and objects(candidate)), None)
 
 
-def candidate_of(query: str, passage: str, relevant: bool, completion: Completion) -> Candidate:
-    return Candidate(query, passage, relevant, completion.text, completion.finish_reason)
-
-
 def words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    """Lower-cased words; of scripts that put no blanks between words, characters.
+
+    >>> words("The 塔 is 高い")
+    ['the', '塔', 'is', '高', 'い']
+    """
+    return _WORDS.findall(text.lower())
 
 
 def ngrams(tokens: Sequence[str], size: int) -> list[tuple[str, ...]]:

@@ -59,7 +59,8 @@ def _vllm(config: ExplainerConfig) -> EngineSpec:
 
 def _ray(config: ExplainerConfig) -> EngineSpec:
     """The same engine with the same settings, elsewhere: a dataset begun on one machine may be finished by many."""
-    return _vllm(config)._replace(run=partial(run_on_ray, config=gin_config.ray()))
+    run = partial(run_on_ray, config=gin_config.ray(), ranks=gin_config.vllm().ranks)
+    return _vllm(config)._replace(run=run)
 
 
 def _server(config: ExplainerConfig) -> EngineSpec:

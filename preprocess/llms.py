@@ -12,6 +12,7 @@ from exaranker.preprocess.embedded_llm import NAME, embedded_llm_dir
 EMBEDDED = "smollm2"
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TEXTS = ("*.json", "*.model", "*.jinja")
+_SECOND_COPY = "*consolidated*"  # some repositories hold the weights in their maker's own layout besides
 
 
 class FoundLLM(NamedTuple):
@@ -52,7 +53,10 @@ def find_llm(name: str, *, weights: bool = True) -> FoundLLM:
         return FoundLLM(path.resolve().name, path)
     if name.startswith((".", "/", "~")):
         raise InputError("no such directory", path=name, hint="explainer.llm is a directory, a hub id or 'smollm2'")
-    return _from_hub(name, (*_WEIGHTS, *_TEXTS) if weights else _TEXTS)
+    found = _from_hub(name, ("*.safetensors", *_TEXTS) if weights else _TEXTS)
+    if weights and not any(found.path.glob("*.safetensors")):
+        return _from_hub(name, (*_WEIGHTS, *_TEXTS))
+    return found
 
 
 def load_tokenizer(path: str | Path) -> Any:
@@ -83,7 +87,7 @@ def directory_digest(path: Path) -> str:
 def _from_hub(name: str, files: Sequence[str]) -> FoundLLM:
     hub = require("huggingface_hub", "explain")
     try:
-        path = Path(hub.snapshot_download(name, allow_patterns=list(files)))
+        path = Path(hub.snapshot_download(name, allow_patterns=list(files), ignore_patterns=[_SECOND_COPY]))
     except (OSError, ValueError, hub.errors.HfHubHTTPError, hub.errors.HFValidationError) as error:
         problem = f"no LLM {name!r}: no such directory, and the hub says {type(error).__name__}"
         raise InputError(problem, hint="check the name, or download it and give its directory") from error

@@ -56,6 +56,11 @@ class PromptStyle:
         """The words before a colon at the start of the item's lines: `Question`, `Passage`, ..."""
         return [line.partition(":")[0] for line in self.item.splitlines() if ":" in line]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What an answer must not repeat: the instruction, and each worked example's passage and explanation."""
+        return (self.instruction, *(f"{one.passage}\n{one.explanation}" for one in self.examples))
+
     def render_item(self, query: str, passage: str, relevant: bool) -> str:
         return self.item.format(query=query, passage=passage, verdict=self.verdict[VERDICTS[relevant]])
 

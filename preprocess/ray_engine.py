@@ -6,9 +6,10 @@ Ray restarts a worker that dies and gives its shard to a living one; this proces
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from exaranker.errors import InputError, require
@@ -29,7 +30,9 @@ class RayConfig:
     address: str | None = None  # "auto" or a head's address; None: $RAY_ADDRESS, else a Ray of this machine's own
     workers: int = 2
     cpus_per_worker: int = 1
-    gpus_per_worker: int = 0  # as many as vllm.tensor_parallel_size * vllm.pipeline_parallel_size
+    gpus_per_worker: int | None = (
+        None  # None: vllm.tensor_parallel_size * vllm.pipeline_parallel_size, if there are any
+    )
     max_restarts: int = 8  # of one worker: a shard that kills every worker must end the run some time
 
     def __post_init__(self) -> None:
@@ -52,20 +55,26 @@ class ShardWorker:
 
 
 def run_on_ray(
-    recipe: Recipe, start: Callable[[], Engine], shards: Iterable[Shard], config: RayConfig
+    recipe: Recipe, start: Callable[[], Engine], shards: Iterable[Shard], config: RayConfig, ranks: int = 1
 ) -> Generator[Finished, None, None]:
     """Yields shards as their workers finish them, in any order.
+
+    Each worker's engine takes `ranks` devices. A shard's seconds are those since the one that was finished before it,
+    if it took no less itself: they add up to the run's.
 
     Raises:
         InputError: the cluster is too small, an engine does not start, or a shard kills every worker.
     """
     ray = require("ray", "ray")
-    _connect(ray, config)
+    config = _connect(ray, config, ranks)
     rows = _explained(ray, _dataset(ray, shards), (recipe, start), config)
+    before = time.monotonic()
     try:
         # `iter_rows` prefetches: it would keep a finished shard back until the next one is finished too.
         for batch in rows.iter_batches(prefetch_batches=0, batch_size=None, batch_format="numpy"):
-            yield from map(_finished, batch["finished"])
+            for finished in map(_finished, batch["finished"]):
+                seconds, before = time.monotonic() - before, time.monotonic()
+                yield finished._replace(seconds=min(finished.seconds, seconds))
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         hint = "finished shards are kept: mend it and run the same command again"
@@ -88,7 +97,8 @@ def _explained(ray: Any, dataset: Any, arguments: tuple[Any, ...], config: RayCo
         )
 
 
-def _connect(ray: Any, config: RayConfig) -> None:
+def _connect(ray: Any, config: RayConfig, ranks: int) -> RayConfig:
+    """Returns the configuration with the GPUs that it left open."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
         ray.init(
@@ -101,10 +111,12 @@ def _connect(ray: Any, config: RayConfig) -> None:
     context.enable_progress_bars = False  # there is one already
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     has = ray.cluster_resources()
-    for kind, each in (("CPU", config.cpus_per_worker), ("GPU", config.gpus_per_worker)):
+    gpus = (ranks if has.get("GPU") else 0) if config.gpus_per_worker is None else config.gpus_per_worker
+    for kind, each in (("CPU", config.cpus_per_worker), ("GPU", gpus)):
         if has.get(kind, 0) < each * config.workers:
             problem = f"{config.workers} workers of {each} {kind}s each, but the cluster has {has.get(kind, 0):g}"
             raise InputError(problem, hint="--gin.ray.workers=N")
+    return replace(config, gpus_per_worker=gpus)
 
 
 def _dataset(ray: Any, shards: Iterable[Shard]) -> Any:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from exaranker.errors import InputError, nearest, require
@@ -25,6 +25,7 @@ class ServerConfig:
     base_url: str = "http://127.0.0.1:8000/v1"
     model: str | None = None  # None: the only one that the server has
     prompts: str = "tokens"
+    extra_body: dict[str, Any] = field(default_factory=dict)  # sent with every request besides: what this server knows
     api_key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key, if the server wants one
     concurrency: int = 64  # requests under way at once
     requests_per_second: float | None = None
@@ -36,16 +37,17 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if self.prompts not in PROMPTS:
             raise InputError(f"server.prompts is {self.prompts!r}", hint=nearest(self.prompts, PROMPTS))
-        for field in ("concurrency", "max_attempts"):
-            if (value := getattr(self, field)) < 1:
-                raise InputError(f"server.{field} is {value}, expected at least 1")
+        for name in ("concurrency", "max_attempts"):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"server.{name} is {value}, expected at least 1")
         if self.requests_per_second is not None and self.requests_per_second <= 0:
             raise InputError(f"server.requests_per_second is {self.requests_per_second}, expected more than 0")
 
     @property
     def text_settings(self) -> dict[str, Any]:
         """The options that change the text."""
-        return {"model": self.model, "prompts": self.prompts}
+        extra = {"extra_body": self.extra_body} if self.extra_body else {}
+        return {"model": self.model, "prompts": self.prompts, **extra}
 
 
 class TryAgainError(Exception):

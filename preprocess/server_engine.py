@@ -14,6 +14,9 @@ from exaranker.preprocess.server_client import ServerClient, ServerConfig
 T = TypeVar("T")
 Decode = Callable[[Sequence[int]], str]
 
+# What `vllm serve` would else take from the model's generation_config.json, which the offline engine does not read.
+PLAIN_SAMPLING = {"repetition_penalty": 1.0, "top_k": 0, "min_p": 0.0}
+
 
 class ServerEngine:
     """Satisfies `Engine`; may be asked by several threads at once.
@@ -75,8 +78,10 @@ class ServerEngine:
 
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         """Of /completions."""
-        as_text = self._config.prompts == "text"
-        body = self._sampling(sampling) | {"prompt": self._decode(prompt.token_ids) if as_text else prompt.token_ids}
+        if self._config.prompts == "text":
+            body = {"prompt": self._decode(prompt.token_ids)} | self._sampling(sampling)
+        else:  # only vLLM is sent token ids
+            body = {"prompt": prompt.token_ids} | PLAIN_SAMPLING | self._sampling(sampling)
         if not sampling.label_tokens:
             return body | {"logprobs": 0}
         wanted = {"logprob_token_ids": sampling.label_tokens, "return_tokens_as_token_ids": True}
@@ -96,7 +101,7 @@ class ServerEngine:
             "stop": list(sampling.stop) or None,
             "seed": sampling.seed if sampling.temperature > 0 else None,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in given.items() if value is not None} | self._config.extra_body
 
     async def _finish(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -155,6 +160,7 @@ def _completion(reply: dict[str, Any], choice: dict[str, Any], text: Any, logpro
     """Servers that give no log-probabilities count the tokens of all samples together."""
     if not isinstance(text, str) or not isinstance(choice["finish_reason"], str):
         raise TypeError("text and finish_reason are strings")
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON may hold half a surrogate pair
     count = len(logprobs) if logprobs is not None else reply["usage"]["completion_tokens"] // len(reply["choices"])
     mean = sum(logprobs) / count if logprobs else 0.0
     return Completion(text, choice["finish_reason"], count, mean)

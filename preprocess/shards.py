@@ -8,7 +8,7 @@ from exaranker.preprocess.configs import ExplainerConfig
 from exaranker.preprocess.dataset import ShardResult
 from exaranker.preprocess.dataset_files import RejectedPair
 from exaranker.preprocess.engines import Call, Completion, EngineInfo, Sampling
-from exaranker.preprocess.filters import candidate_of, reason_to_reject
+from exaranker.preprocess.filters import Candidate, reason_to_reject
 from exaranker.preprocess.prompting import Prompt, Prompter
 from exaranker.preprocess.relevance import NOT_ASKED, RelevanceAsker
 from exaranker.schema import ExplainedPair, Pair
@@ -101,7 +101,9 @@ class Recipe:
         return _explained(pair, relevant, ranked[best], self.explainer, belief)
 
     def _reason(self, pair: Pair, relevant: bool, completion: Completion) -> str | None:
-        return reason_to_reject(candidate_of(pair.query, pair.passage, relevant, completion), self.config.filters)
+        prompts = self.prompter.style.texts
+        answer = (completion.text, completion.finish_reason)
+        return reason_to_reject(Candidate(pair.query, pair.passage, relevant, *answer, prompts), self.config.filters)
 
 
 def _present(prompts: Sequence[Prompt | None]) -> list[Prompt]:

@@ -47,6 +47,12 @@ class VLLMConfig:
         names = ("dtype", "quantization", "enable_prefix_caching", "batch_invariant")
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def batching(self) -> list[str]:
+        """Those options that decide which tokens are computed together, where they are set."""
+        set_ones = {name: getattr(self, name) for name in ("max_num_seqs", "enforce_eager", "block_size")}
+        return [f"{name} {value}" for name, value in set_ones.items() if value is not None]
+
 
 class VLLMEngine:
     """Satisfies `Engine`."""
@@ -76,7 +82,8 @@ class VLLMEngine:
             *(["batch-invariant kernels"] if self._config.batch_invariant else []),
         ]
         versions = (f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
-        return EngineInfo(", ".join([f"vllm {self._vllm.__version__}", *versions, self._devices()]), ", ".join(held))
+        parts = [f"vllm {self._vllm.__version__}", *versions, self._devices(), *self._config.batching]
+        return EngineInfo(", ".join(parts), ", ".join(held))
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: Prompt) -> list[list[Completion]]:
         """Satisfies `Engine.generate`."""

@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from exaranker.errors import InputError
+from exaranker.files import read_json
 from exaranker.preprocess.explain import explain
 from exaranker.preprocess.ray_engine import RayConfig, run_on_ray
 from exaranker.preprocess.runners import EngineSpec
@@ -95,6 +96,24 @@ def test_two_workers_write_what_one_process_does(tmp_path, make_job, pairs):
     assert str(os.getpid()) not in pids(trace)
 
 
+def test_the_seconds_of_shards_add_up_to_the_runs(tmp_path, make_job, pairs):
+    """Two workers take 8 s for four shards, in half of that."""
+
+    def take_two_seconds(trace):
+        import os
+        import time
+
+        with open(f"{trace}.{os.getpid()}.{time.monotonic()}", "w"):
+            time.sleep(2)
+
+    trace, out = tmp_path / "trace", tmp_path / "out"
+    explain(on_ray(make_job(pairs[:8], shard_size=2), engine_factory(trace, take_two_seconds)), out)
+    took = time.monotonic() - min(float(path.name.split(".", 2)[2]) for path in tmp_path.glob("trace.*"))
+    seconds = read_json(out / "run.json")["seconds"].values()
+    assert len(seconds) == 4
+    assert 0.6 * took < sum(seconds) < 1.2 * took
+
+
 def test_a_killed_worker_costs_its_shard_only(tmp_path, make_job, pairs):
     def wait_to_be_killed_once(trace):
         import os
@@ -164,6 +183,9 @@ def test_an_engine_that_does_not_start_says_why(tmp_path, make_job, pairs):
 def test_a_cluster_too_small_is_refused(tmp_path, make_job, pairs):
     job = on_ray(make_job(pairs), engine_factory(tmp_path / "trace"), workers=3)
     with pytest.raises(InputError, match=r"3 workers of 1 CPUs each, but the cluster has 2 \(--gin.ray.workers=N\)"):
+        explain(job, tmp_path / "out")
+    job = on_ray(make_job(pairs), engine_factory(tmp_path / "trace"), gpus_per_worker=1)
+    with pytest.raises(InputError, match=r"2 workers of 1 GPUs each, but the cluster has 0"):
         explain(job, tmp_path / "out")
     with pytest.raises(InputError, match=r"ray.workers is 0, expected at least 1"):
         RayConfig(workers=0)

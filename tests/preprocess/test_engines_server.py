@@ -139,7 +139,7 @@ def test_every_prompt_is_answered_in_order():
     assert path == "/v1/completions"
     assert body == {
         "model": "llm", "prompt": [0, 1], "max_tokens": 8, "temperature": 0.0, "top_p": 1.0, "n": 1, "stop": ["\n"],
-        "logprobs": 0,
+        "logprobs": 0, "repetition_penalty": 1.0, "top_k": 0, "min_p": 0.0,
     }  # fmt: skip
 
 
@@ -151,8 +151,27 @@ def test_samples_and_seed_are_sent_when_there_is_chance():
 
 
 def test_prompts_as_text():
-    answers, _ = generate(lambda _, body: good(body), prompts="text")
+    answers, server = generate(lambda _, body: good(body), prompts="text")
     assert answers[3][0].text == " it speaks of <3>."
+    assert "top_k" not in server.bodies[1][1]  # other servers refuse what they do not know
+
+
+def test_what_one_server_knows_is_sent_and_part_of_the_settings():
+    extra = {"chat_template_kwargs": {"enable_thinking": False}}
+    _, server = generate(lambda _, body: good(body), extra_body=extra)
+    assert [body["chat_template_kwargs"] for _, body, _ in server.bodies if body] == [{"enable_thinking": False}] * 6
+    assert ServerConfig(extra_body=extra).text_settings == {"model": None, "prompts": "tokens", "extra_body": extra}
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character():
+    def torn(_, body):
+        reply = good(body)
+        if body is not None:
+            reply["choices"][0]["text"] = "it says \ud83d"
+        return reply
+
+    answers, _ = generate(torn)
+    assert {answer[0].text for answer in answers} == {"it says \ufffd"}
 
 
 def test_prompts_as_messages():

@@ -39,6 +39,11 @@ def test_arguments_on_a_gpu_and_on_a_cpu():
     assert config.ranks == 8
 
 
+def test_options_that_batch_otherwise_are_told_where_they_are_set():
+    assert VLLMConfig().batching == []
+    assert VLLMConfig(max_num_seqs=8, block_size=64).batching == ["max_num_seqs 8", "block_size 64"]
+
+
 @pytest.mark.parametrize(("fast", "expected"), [(True, "auto"), (False, "float32")])
 def test_a_cpu_that_cannot_multiply_bf16_computes_in_fp32_unless_told(monkeypatch, fast, expected):
     monkeypatch.setattr(vllm_engine, "multiplies_bf16", lambda: fast)

@@ -2,6 +2,7 @@ import pytest
 
 from exaranker.preprocess.filters import FILTERS, Candidate, copied_share, reason_to_reject
 from exaranker.preprocess.languages import language_of, script
+from exaranker.preprocess.prompting import load_style
 
 PASSAGE = "Penguins live in the south. They feed on krill and fish, and they swim far better than they walk on ice."
 
@@ -21,6 +22,8 @@ def test_the_seven_filters():
         ("The passage is relevant because it names the place where penguins live.", True),
         ("The passage is not relevant because it only tells what penguins eat.", False),
         ("It mentions the ice but does not answer where penguins live.", False),
+        ("The passage is not relevant because it addresses the question of what they eat.", False),
+        ("It tells what they eat and does not mention where they live.", False),
         ("The passage is not directly relevant, as no place is named.", False),
         ("It answers the question: penguins live in the south.", True),
         ("It is not irrelevant to the question that penguins live in the south.", True),
@@ -47,6 +50,7 @@ def test_good_reasons_pass(text, relevant):
         ("leak", "[INST] It names the place [/INST]", True, "stop"),
         ("leak", "<think>It names the place", True, "stop"),
         ("leak", "It names the place.<end_of_turn>", True, "stop"),
+        ("leak", "It names the place. <tool_call>", True, "stop"),
         ("leak", "As an AI I cannot tell.", True, "stop"),
         ("leak", "Following the instructions, it names the place.", True, "stop"),
         ("leak", "The final answer says so.", True, "stop"),
@@ -55,7 +59,15 @@ def test_good_reasons_pass(text, relevant):
         ("contradiction", "The passage is relevant because it does not answer where they live.", True, "stop"),
         ("contradiction", "Its facts are irrelevant to the question.", True, "stop"),
         ("contradiction", "The passage is relevant because it names the place.", False, "stop"),
+        (
+            "contradiction",
+            "The passage is relevant because it names a bird and does not mention its home.",
+            True,
+            "stop",
+        ),
+        ("contradiction", "The passage provides no information about where they live.", True, "stop"),
         ("contradiction", "The passage directly answers the question.", False, "stop"),
+        ("contradiction", "This passage answers the question.", False, "stop"),
         ("repetition", "it names the place and it names the place and it names the place", True, "stop"),
         ("copy", "They feed on krill and fish, and they swim far better than they walk on ice.", True, "stop"),
         ("copy", f"The passage is relevant because {PASSAGE.partition('. ')[2]}", True, "stop"),
@@ -74,6 +86,25 @@ def test_each_filter_objects(name, text, relevant, finish):
     assert reason(text, relevant, finish) == name
     others = [other for other in FILTERS if other != name]
     assert reason(text, relevant, finish, others) is None  # switched off, nothing else objects
+
+
+def test_what_the_prompt_says_itself_is_a_leak():
+    style = load_style("small")
+    for example in style.examples:
+        text = f"The passage is relevant because {example.explanation}"
+        answer = Candidate("where do penguins live", PASSAGE, True, text, "stop")
+        assert reason_to_reject(answer, ["leak"]) is None
+        assert reason_to_reject(answer._replace(prompts=style.texts), ["leak"]) == "leak"
+    assert reason_to_reject(answer._replace(text=style.instruction, prompts=style.texts), ["leak"]) == "leak"
+    own = "it says that penguins live in the south, and it names the place that the question asks for."
+    assert reason_to_reject(answer._replace(text=own, prompts=style.texts), tuple(FILTERS)) is None
+
+
+def test_copies_and_repetitions_without_blanks_between_words():
+    passage = "企鹅生活在南方，以磷虾和鱼为食，它们游泳比在冰上行走好得多。"
+    assert reason("它们游泳比在冰上行走好得多", query="企鹅住在哪里", passage=passage) == "copy"
+    assert reason("因为文中写明企鹅的家在南方", query="企鹅住在哪里", passage=passage) is None
+    assert reason("文中写明了，文中写明了，文中写明了", query="企鹅住在哪里", passage=passage) == "repetition"
 
 
 def test_the_pairs_own_script_and_language_are_not_foreign():
