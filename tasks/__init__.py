@@ -18,6 +18,8 @@ if __name__ != "exaranker.tasks":
 import os
 
 from exaranker.tasks.registry import (
+    dataset_numbered,
+    dataset_of,
     get_task_or_mixture,
     has_soft_labels,
     register_dataset,
@@ -30,6 +32,8 @@ from exaranker.tasks.registry import (
 )
 
 __all__ = [
+    "dataset_numbered",
+    "dataset_of",
     "get_task_or_mixture",
     "has_soft_labels",
     "register_dataset",

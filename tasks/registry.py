@@ -1,6 +1,7 @@
 """Registers a dataset's tasks, `exaranker_{dataset}_{style}`, and mixtures of them."""
 
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -173,6 +174,16 @@ def dataset_of(name: str) -> str | None:
     return next((match[1] for match in matches if match), None)
 
 
+def dataset_number(name: str) -> int:
+    """The number that rows of a dataset carry through mixtures, caches and packing; below 2^30."""
+    return zlib.crc32(name.encode()) % 2**30
+
+
+def dataset_numbered(number: int) -> str:
+    """The registered dataset whose rows carry this number."""
+    return next(name for name in _datasets if dataset_number(name) == number)
+
+
 def template_of(name: str) -> Template:
     """The template a task's inputs are written with; of a mixture, that of the task with the highest rate.
 
@@ -221,7 +232,9 @@ def _add_task(dataset: Dataset, style_name: str) -> str:
     seqio.TaskRegistry.remove(name)
     seqio.TaskRegistry.add(
         name,
-        source=ExplanationSource(dataset.directory, dataset.manifest, mismatched=style.mismatched),
+        source=ExplanationSource(
+            dataset.directory, dataset.manifest, dataset_number(dataset.name), mismatched=style.mismatched
+        ),
         preprocessors=pipeline(style, template, dataset.vocabulary, dataset.tokenizer),
         output_features={"inputs": feature, "targets": feature},
         postprocess_fn=partial(postprocess, template=template, label_first=style.label_first),

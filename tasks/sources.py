@@ -18,9 +18,12 @@ Example = Mapping[str, tf.Tensor]
 
 
 class ExplanationSource(seqio.FileDataSource):
-    """The rows of a dataset; `row` is a row's number in it. With `mismatched`, another pair explains each row."""
+    """The rows of a dataset; `row` is a row's number in it, and `dataset` the dataset's own, for rows of mixtures. With
+    `mismatched`, another pair explains each row.
+    """
 
-    def __init__(self, directory: str | Path, manifest: Mapping[str, Any], *, mismatched: bool = False):
+    def __init__(self, directory: str | Path, manifest: Mapping[str, Any], number: int, *, mismatched: bool = False):
+        self._number = number
         self._files = [str(Path(directory) / shard["file"]) for shard in manifest["shards"]]
         self._starts = np.cumsum([0, *(shard["rows"] for shard in manifest["shards"])])[:-1].tolist()
         self._shard_rows = max((shard["rows"] for shard in manifest["shards"]), default=1)
@@ -35,7 +38,11 @@ class ExplanationSource(seqio.FileDataSource):
     @tf.autograph.experimental.do_not_convert
     def _read(self, file: tf.Tensor) -> tf.data.Dataset:
         start = tf.gather(self._starts, tf.argmax(tf.constant(self._files) == file))
-        rows = tf.data.TFRecordDataset(file).enumerate(tf.cast(start, tf.int64)).map(_parse(), tf.data.AUTOTUNE)
+        rows = (
+            tf.data.TFRecordDataset(file)
+            .enumerate(tf.cast(start, tf.int64))
+            .map(_parse(self._number), tf.data.AUTOTUNE)
+        )
         return mismatched(rows, self._shard_rows) if self._mismatched else rows
 
 
@@ -80,11 +87,12 @@ def partners(groups: np.ndarray, query_ids: np.ndarray) -> np.ndarray:
     return partner
 
 
-def _parse() -> Callable[[tf.Tensor, tf.Tensor], Example]:
+def _parse(dataset: int) -> Callable[[tf.Tensor, tf.Tensor], Example]:
     description = {name: kind for name, kind in schema.feature_description().items() if name in FIELDS}
 
     def parse(row: tf.Tensor, record: tf.Tensor) -> Example:
-        return {**tf.io.parse_single_example(record, description), "row": tf.cast(row, tf.int32)}
+        numbers = {"dataset": tf.constant(dataset, tf.int32), "row": tf.cast(row, tf.int32)}
+        return {**tf.io.parse_single_example(record, description), **numbers}
 
     return parse
 

@@ -17,13 +17,14 @@ import tensorflow as tf
 from jaxtyping import Int, Num
 
 from exaranker.errors import InputError
-from exaranker.tasks import get_task_or_mixture, has_soft_labels
+from exaranker.tasks import dataset_numbered, dataset_of, get_task_or_mixture, has_soft_labels
 from exaranker.tasks.preprocessors import LABEL
 from exaranker.templates import DECODER_ONLY
 
 Features = dict[str, tf.Tensor]
 ROWS = "rows"  # per target token: 1 + the number of its row in the dataset
-KEPT = ["row", "targets_part", "other_label", "other_label_share"]
+DATASETS = "datasets"  # and 1 + the number of that dataset
+KEPT = ["row", "dataset", "targets_part", "other_label", "other_label_share"]
 PROMPT = 3  # beside preprocessors.LABEL and EXPLANATION
 SHARE_UNIT = 2**20  # shares of 1 are counted in it: SeqIO packs integers only
 OTHERS = ("other", "share")
@@ -31,10 +32,13 @@ LENGTH_STEPS = 8  # unpacked batches are cut to a multiple of 1/8 of both full l
 
 
 class Batch(NamedTuple):
-    """`arrays`: [rows, length] each; `ids`: the dataset rows in it, for error reports."""
+    """`arrays`: [rows, length] each; `ids`: the dataset rows in it; `rows`: these by name, for error reports: as they
+    are, or as `DATASET NUMBER` where the task mixes several datasets.
+    """
 
     arrays: dict[str, Num[np.ndarray, "rows length"]]
     ids: list[int]
+    rows: list[str]
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Batches(Iterator[Batch]):
         self._spec, self._streams = spec, streams
         self._delivered = state["batches"] if state else 0
         self._rows = spec.batch_size // spec.num_streams
+        self._mixed = len({dataset_of(task.name) for task in seqio.get_subtasks(get_task_or_mixture(spec.task))}) > 1
         if spec.repeat:
             _check_rows(spec, streams)
         datasets = [_stream(spec, index).batch(self._rows).skip(self._delivered).prefetch(4) for index in streams]
@@ -96,10 +101,12 @@ class Batches(Iterator[Batch]):
             raise StopIteration
         self._delivered += 1
         arrays = _joined(parts, self._rows)
-        ids = np.unique(arrays.pop(ROWS))
+        numbers = np.stack([arrays.pop(DATASETS).ravel(), arrays.pop(ROWS).ravel()])
+        datasets, ids = np.unique(numbers[:, numbers[1] > 0], axis=1) - 1
         if self._spec.trim and not self._spec.pack:
             arrays = _trim(arrays)
-        return Batch(arrays, [int(row) - 1 for row in ids if row > 0])
+        whose = [f"{dataset_numbered(number)} " if self._mixed else "" for number in datasets]
+        return Batch(arrays, ids.tolist(), [f"{name}{number}" for name, number in zip(whose, ids, strict=True)])
 
     def state(self) -> dict[str, int]:
         """What to give to a new `Batches` so that it goes on after the last batch delivered."""
@@ -164,10 +171,10 @@ def _encoder_decoder(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Datas
     soft = has_soft_labels(spec.task)
 
     def select(row: Features) -> Features:
-        numbers = tf.fill(tf.shape(row["targets"]), row["row"] + 1)
+        numbers = _numbers(row, tf.shape(row["targets"]))
         others = _other_labels(row, tf.size(row["targets"]), 0) if soft else {}
         kept = {"inputs": row["inputs"], "targets": row["targets"], "part": row["targets_part"]}
-        return {**kept, ROWS: numbers, **others}
+        return {**kept, **numbers, **others}
 
     def convert(packed: Features) -> Features:
         segments = packed.get("targets_segment_ids")
@@ -185,8 +192,8 @@ def _encoder_decoder(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Datas
             features["decoder_positions"] = packed["targets_positions"]
         return features
 
-    lengths = {"inputs": inputs, "targets": targets, "part": targets, ROWS: targets}
-    lengths |= dict.fromkeys(OTHERS if soft else (), targets)
+    lengths = {"inputs": inputs, "targets": targets, "part": targets}
+    lengths |= dict.fromkeys((ROWS, DATASETS, *(OTHERS if soft else ())), targets)
     return _pack_or_pad(dataset.map(select), lengths, spec.pack).map(convert)
 
 
@@ -200,10 +207,10 @@ def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
         part = tf.concat([tf.fill([prompt - 1], PROMPT), row["targets_part"]], 0)
         # SeqIO packs what is not 0: every value is raised by one, and lowered again after packing.
         in_prompt = tf.cast(tf.range(tf.size(tokens) - 1) < prompt, tf.int32) + 1
-        numbers = tf.fill([tf.size(tokens) - 1], row["row"] + 1)
+        numbers = _numbers(row, [tf.size(tokens) - 1])
         others = _other_labels(row, tf.size(tokens) - 1, prompt - 1) if soft else {}
         kept = {"previous": tokens[:-1] + 1, "next": tokens[1:] + 1, "part": part, "prompt": in_prompt}
-        return {**kept, ROWS: numbers, **others}
+        return {**kept, **numbers, **others}
 
     def convert(packed: Features) -> Features:
         features = {
@@ -219,7 +226,7 @@ def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
         return features
 
     length = spec.lengths["inputs"] + spec.lengths["targets"]
-    lengths = dict.fromkeys(("previous", "next", "part", "prompt", ROWS, *(OTHERS if soft else ())), length)
+    lengths = dict.fromkeys(("previous", "next", "part", "prompt", ROWS, DATASETS, *(OTHERS if soft else ())), length)
     return _pack_or_pad(dataset.map(select), lengths, spec.pack).map(convert)
 
 
@@ -229,7 +236,12 @@ def _weights(packed: Features) -> Features:
         "decoder_loss_weights": tf.cast((part > 0) & (part != PROMPT), tf.int32),
         "decoder_label_weights": tf.cast(tf.equal(part, LABEL), tf.float32),
         ROWS: packed[ROWS],
+        DATASETS: packed[DATASETS],
     }
+
+
+def _numbers(row: Features, shape: Any) -> Features:
+    return {ROWS: tf.fill(shape, row["row"] + 1), DATASETS: tf.fill(shape, row["dataset"] + 1)}
 
 
 def _other_labels(row: Features, length: tf.Tensor, position: tf.Tensor | int) -> Features:

@@ -31,7 +31,8 @@ def memory_bytes(setup: Setup) -> dict[str, int]:
     """
     params, optimizer = _device_bytes(setup.abstract.params), _device_bytes(setup.abstract.optimizer)
     activations = activation_bytes(setup.config, _rows_per_device(setup)) // setup.mesh.shape["tensor"]
-    return {"parameters": params, "gradients": params, "optimizer": optimizer, "activations": activations}
+    gradients = params * min(2, setup.config.num_microbatches)  # their sum, and one microbatch's
+    return {"parameters": params, "gradients": gradients, "optimizer": optimizer, "activations": activations}
 
 
 def activation_bytes(config: TrainConfig, rows: int) -> int:

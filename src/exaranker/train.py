@@ -130,16 +130,16 @@ class Run:
         step, flops = self._compiled_step(arrays)
         self.state, sums = step(self.state, arrays)
         self.step += 1
-        self.window.add(self.step, sums, batch.ids, waited=waited, flops=flops)
+        self.window.add(self.step, sums, batch.rows, waited=waited, flops=flops)
 
     def _compiled_step(self, arrays: Any) -> tuple[Any, float]:
         """The step for these shapes and its FLOPs; compiling is kept out of the rates."""
         key = tuple(sorted((name, rows.shape) for name, rows in arrays.items()))
         if key not in self._compiled:
-            began = time.perf_counter()
-            compiled = self.setup.step.lower(self.state, arrays).compile()
-            self._compiled[key] = compiled, train_flops(self.config.model, self.state.params, arrays)
-            self.window.exclude(time.perf_counter() - began)
+            with self.window.paused():
+                began = time.perf_counter()
+                compiled = self.setup.step.lower(self.state, arrays).compile()
+                self._compiled[key] = compiled, train_flops(self.config.model, self.state.params, arrays)
             _say(f"compiled the step in {time.perf_counter() - began:.1f} s")
         return self._compiled[key]
 
@@ -154,29 +154,30 @@ class Run:
 
     def _evaluate(self, log: MetricsLog) -> dict[str, float] | None:
         """Loss and label accuracy on the first batches of the validation split."""
-        began = time.perf_counter()
-        total: dict[str, float] = {}
-        for arrays in itertools.islice(validation_batches(self.config, self._shaped), self.config.eval.steps):
-            sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, arrays))
-            if not sums["label_tokens"]:  # all processes see the end at the same batch
-                break
-            total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
+        with self.window.paused():
+            total = self._validation_sums()
         if not total:
             _say("the validation split is empty: nothing evaluated")
             return None
         figures = means(total)
         log.write(self.step, "validation", figures)
         _say("validation  " + shown(figures))
-        self.window.exclude(time.perf_counter() - began)
         return figures
 
+    def _validation_sums(self) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for arrays in itertools.islice(validation_batches(self.config, self._shaped), self.config.eval.steps):
+            sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, arrays))
+            if not sums["label_tokens"]:  # all processes see the end at the same batch
+                break
+            total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
+        return total
+
     def _save(self, evaluation: dict[str, float] | None) -> None:
-        began = time.perf_counter()
-        window = self.window.state()  # settled: never saves a state whose loss has not been looked at
-        card = dataclasses.replace(self.card, step=self.step)
-        data = {"first": self.first, "rows": self.batches.state(), "window": window}
-        self.checkpoints.save(card, self.state.params, self.state.optimizer, data, evaluation)
-        self.window.exclude(time.perf_counter() - began)
+        with self.window.paused():  # settled: never saves a state whose loss has not been looked at
+            card = dataclasses.replace(self.card, step=self.step)
+            data = {"first": self.first, "rows": self.batches.state(), "window": self.window.state()}
+            self.checkpoints.save(card, self.state.params, self.state.optimizer, data, evaluation)
 
     def _last_good(self) -> str:
         self.checkpoints.wait()

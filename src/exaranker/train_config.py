@@ -78,9 +78,11 @@ class TrainConfig:
         for name in ("train_steps", "num_microbatches", "log_period"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name.upper()} is {getattr(self, name)}, expected at least 1")
-        if self.checkpoint.keep_best and self.eval.period < 1:
+        saved, evaluated = self.checkpoint.period, self.eval.period
+        if self.checkpoint.keep_best and (evaluated < 1 or saved % evaluated):
+            lacking = f"not every checkpoint, one in {saved} steps, is" if evaluated > 0 else "nothing is"
             raise InputError(
-                f"BEST_CHECKPOINTS_TO_KEEP is {self.checkpoint.keep_best}, but nothing is evaluated",
+                f"BEST_CHECKPOINTS_TO_KEEP is {self.checkpoint.keep_best}, but {lacking} evaluated",
                 hint="set EVAL_PERIOD to a divisor of CHECKPOINT_PERIOD",
             )
 

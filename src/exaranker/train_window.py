@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -26,12 +27,12 @@ class Window:
         self._sums: dict[str, float] = dict(state["sums"]) if state else {}
         self._seconds: float = state["seconds"] if state else 0.0  # of training, before `_since`
         self._since = time.perf_counter()
-        self._pending: tuple[int, Any, Sequence[int]] | None = None
+        self._pending: tuple[int, Any, Sequence[str]] | None = None
 
-    def add(self, step: int, sums: Any, ids: Sequence[int], *, waited: float, flops: float) -> None:
+    def add(self, step: int, sums: Any, rows: Sequence[str], *, waited: float, flops: float) -> None:
         """Notes a step that has been dispatched, and settles the one before it."""
         self.settle()
-        self._pending = (step, sums, ids)
+        self._pending = (step, sums, rows)
         self._count({"steps": 1.0, "waited": waited, "flops": flops})
 
     def settle(self) -> None:
@@ -42,16 +43,20 @@ class Window:
         """
         if self._pending is None:
             return
-        (step, sums, ids), self._pending = self._pending, None
+        (step, sums, rows), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(sums).items()}
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
-                raise DivergedError(f"step {step}: {name} is {values[name]}; dataset rows in the batch: {_shown(ids)}")
+                raise DivergedError(f"step {step}: {name} is {values[name]}; dataset rows in the batch: {_shown(rows)}")
         self._count(values)
 
-    def exclude(self, seconds: float) -> None:
-        """Takes time out of the rates that is not training: compiling, evaluating, saving."""
-        self._seconds -= seconds
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Takes what is not training out of the rates: compiling, evaluating, saving. The step under way counts."""
+        self.settle()
+        began = time.perf_counter()
+        yield
+        self._seconds -= time.perf_counter() - began
 
     def figures(self, peak_flops: float) -> dict[str, float]:
         """What the metrics files say of these steps; `peak_flops` is that of all devices together."""
@@ -79,6 +84,6 @@ class Window:
             self._sums[name] = self._sums.get(name, 0.0) + value
 
 
-def _shown(ids: Sequence[int], most: int = 16) -> str:
-    more = f" and {len(ids) - most} more" if len(ids) > most else ""
-    return ", ".join(map(str, ids[:most])) + more
+def _shown(rows: Sequence[str], most: int = 16) -> str:
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return ", ".join(rows[:most]) + more

@@ -88,6 +88,19 @@ def test_every_hidden_state_and_the_logits(pair, inputs, both):
         assert_close(logits[real], reference.logits.numpy()[real])
 
 
+def test_far_apart_tokens(pair):
+    """Relative positions beyond the last of T5's buckets, 128, on both sides."""
+    random = np.random.default_rng(1)
+    inputs, targets = random.integers(2, 160, (2, 300)), random.integers(2, 160, (2, 200))
+    logits, states = ours(pair, inputs, targets)
+    reference = theirs(pair, inputs, targets)
+    assert_close(logits, reference.logits)
+    theirs_by_side = {"encoder": "encoder_hidden_states", "decoder": "decoder_hidden_states"}
+    for side, found in states.items():
+        name = theirs_by_side[side] if pair.is_t5 else "hidden_states"
+        assert_states_close(found, getattr(reference, name), slice(None))
+
+
 def assert_states_close(actual, expected, where):
     assert len(actual) == len(expected) >= 2
     for one, other in zip(actual, expected, strict=True):

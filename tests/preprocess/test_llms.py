@@ -26,7 +26,7 @@ def hub(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("weights", "fetched"),
     [
-        (["model-1.safetensors", "model-2.safetensors", "pytorch_model-1.bin"], ["model-1.safetensors", "model-2.safetensors"]),
+        (["model-1.safetensors", "model-2.safetensors", "model.bin"], ["model-1.safetensors", "model-2.safetensors"]),
         (["model.safetensors", "consolidated.safetensors", "consolidated.00.pth"], ["model.safetensors"]),
         (["pytorch_model.bin"], ["pytorch_model.bin"]),
     ],

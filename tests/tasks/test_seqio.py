@@ -1,5 +1,7 @@
 """SeqIO's own assertions, converters and evaluator over our tasks: what upstream T5X does with them."""
 
+import zlib
+
 import numpy as np
 import pytest
 import seqio
@@ -7,6 +9,7 @@ import tensorflow as tf
 from seqio import test_utils
 
 from exaranker.tasks import get_task_or_mixture, register_dataset
+from exaranker.tasks.registry import dataset_number
 from exaranker.tokenization import load_tokenizer
 
 LENGTHS = {"inputs": 64, "targets": 32}
@@ -15,6 +18,7 @@ DTYPES = {
     "targets": tf.int32,
     "targets_part": tf.int32,
     "row": tf.int32,
+    "dataset": tf.int32,
     "query_id": tf.string,
     "doc_id": tf.string,
     "label": tf.int64,
@@ -34,6 +38,7 @@ def raw(make_row):
     fields = make_row(7)._asdict()
     given = ("query_id", "doc_id", "query", "passage", "label", "relevant", "explanation")
     row = {name: fields[name] for name in given} | {"llm_relevance": np.float32(7 / 64), "row": 7}
+    row["dataset"] = dataset_number("sample")
     return {"validation": {name: tf.constant(v, tf.int64) if name == "relevant" else v for name, v in row.items()}}
 
 
@@ -47,6 +52,7 @@ def expected(row, tokenizer):
     return {
         "query_id": f"q{row // 2}", "doc_id": f"d{row}", "query": f"what is a {word}", "passage": passage,
         "label": 3 * (row % 2), "relevant": row % 2, "llm_relevance": row / 64, "row": row,
+        "dataset": zlib.crc32(b"sample") % 2**30,
         "inputs_pretokenized": inputs, "inputs": [*tokenizer.encode(inputs), tokenizer.eos_id],
         "targets_pretokenized": targets, "targets": ids, "targets_part": [1] + [2] * (len(ids) - 1),
         "other_label": 0, "other_label_share": 0.0,

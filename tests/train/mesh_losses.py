@@ -3,9 +3,11 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from exaranker.checkpoints import ModelCard, TrainCheckpoints
 from exaranker.models import ModelConfig
@@ -18,6 +20,7 @@ from exaranker.train_setup import Setup, assemble, batch_shapes, layout, random_
 from exaranker.train_step import TrainState
 
 STEPS = 20
+Curve = list[tuple[float, float]]  # by step: loss, gradient norm
 MESHES = {
     "one": (MeshConfig(), 1),
     "data8": (MeshConfig(data=8), 8),
@@ -49,12 +52,13 @@ def batch(run: TrainConfig, step: int) -> dict[str, np.ndarray]:
     return arrays
 
 
-def steps(setup: Setup, state: TrainState, first: int, last: int) -> tuple[TrainState, list[float]]:
+def steps(setup: Setup, state: TrainState, first: int, last: int) -> tuple[TrainState, Curve]:
+    """The state after, and each step's loss and, optimizers being blind to a factor, gradient norm."""
     losses = []
     with layout(setup.mesh):
         for step in range(first, last):
             state, sums = setup.step(state, global_batch(setup.mesh, batch(setup.config, step)))
-            losses.append(float(sums["loss"] / sums["weights"]))
+            losses.append((float(sums["loss"] / sums["weights"]), float(sums["gradient_norm"])))
     return state, losses
 
 
@@ -64,7 +68,13 @@ def share_per_device(state: TrainState) -> float:
     return sum(leaf.addressable_shards[0].data.size for leaf in leaves) / sum(leaf.size for leaf in leaves)
 
 
-def moved_losses(directory: Path, source: Setup, target: Setup) -> list[float]:
+def distance(before: Any, after: Any) -> float:
+    """How far training moved the parameters, in units of their norm."""
+    difference = jax.tree.map(lambda one, other: np.asarray(one) - np.asarray(other), before, after)
+    return float(optax.tree.norm(difference) / optax.tree.norm(jax.device_get(before)))
+
+
+def moved_losses(directory: Path, source: Setup, target: Setup) -> Curve:
     """Ten steps on one mesh, a checkpoint, the rest on another."""
     from exaranker.templates import TEMPLATES
 
@@ -79,15 +89,18 @@ def moved_losses(directory: Path, source: Setup, target: Setup) -> list[float]:
 
 
 def main(directory: Path) -> None:
-    losses, shares = {}, {}
+    curves, shares, moved = {}, {}, {}
     for model, shape in MODELS.items():
         setups = {name: assemble(config(shape, mesh), jax.devices()[:count]) for name, (mesh, count) in MESHES.items()}
         for name, setup in setups.items():
-            state, losses[f"{model} {name}"] = steps(setup, random_state(setup), 0, STEPS)
+            state, curves[f"{model} {name}"] = steps(setup, random_state(setup), 0, STEPS)
             shares[f"{model} {name}"] = share_per_device(state)
+            moved[f"{model} {name}"] = distance(random_state(setup).params, state.params)
         if model == "t5":
-            losses["t5 moved"] = moved_losses(directory, setups["fsdp4_tensor2"], setups["data8"])
-    print(json.dumps({"losses": losses, "shares": shares}))
+            curves["t5 moved"] = moved_losses(directory, setups["fsdp4_tensor2"], setups["data8"])
+    norms = {name: [norm for _, norm in curve] for name, curve in curves.items()}
+    losses = {name: [loss for loss, _ in curve] for name, curve in curves.items()}
+    print(json.dumps({"losses": losses, "norms": norms, "shares": shares, "moved": moved}))
 
 
 if __name__ == "__main__":

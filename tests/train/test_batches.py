@@ -11,7 +11,7 @@ from exaranker.errors import InputError
 from exaranker.files import write_json
 from exaranker.resources import shipped
 from exaranker.schema import MANIFEST, read_manifest
-from exaranker.tasks import get_task_or_mixture, register_dataset
+from exaranker.tasks import get_task_or_mixture, register_dataset, register_mixture
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, TEMPLATES, encode_input, label_ids
 from exaranker.tokenization import load_tokenizer
 
@@ -147,6 +147,21 @@ def test_an_epoch_has_every_row_once_and_the_last_batch_is_filled_up():
         int(row["row"]) for row in examples(given)
     )
     assert batches[-1].arrays["decoder_loss_weights"].any(axis=1).sum() == rows % 50
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_rows_of_a_mixture_say_whose_they_are(dataset, pack):
+    """Both datasets have rows of the same numbers."""
+    register_dataset("twin", dataset, VOCABULARY)
+    register_mixture("exaranker_twins_label", {"exaranker_sample_label": 1.0, "exaranker_twin_label": 1.0})
+    given = dataclasses.replace(spec(pack=pack, split="validation", **ONCE), task="exaranker_twins_label")
+    found = [name for batch in Batches(given) for name in batch.rows]
+    numbers = [int(row["row"]) for row in examples(spec(style="label", split="validation"))]
+    assert {name.split()[0] for name in found} == {"sample", "twin"}
+    assert set(found) <= {f"{name} {number}" for name in ("sample", "twin") for number in numbers}
+    assert len(found) == len(set(found)) > len(numbers)  # the mixture ends with the first of its datasets
+    alone = next(Batches(spec()))
+    assert alone.rows == list(map(str, alone.ids))
 
 
 def test_uneven_streams_end_with_the_longest():

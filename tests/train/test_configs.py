@@ -57,6 +57,10 @@ def test_a_schedule_ends_with_the_run_unless_told_otherwise(optimizer):
         ),
         ("train.CheckpointConfig.best_mode = 'highest'", "unknown 'highest' to choose the best checkpoints by"),
         ("BEST_CHECKPOINTS_TO_KEEP = 2\nEVAL_PERIOD = 0", "BEST_CHECKPOINTS_TO_KEEP is 2, but nothing is evaluated"),
+        (
+            "BEST_CHECKPOINTS_TO_KEEP = 2\nEVAL_PERIOD = 300",
+            "BEST_CHECKPOINTS_TO_KEEP is 2, but not every checkpoint, one in 1000 steps, is evaluated",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(binding, message):

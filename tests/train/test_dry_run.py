@@ -44,18 +44,19 @@ LAYERS = {"num_encoder_layers": 3, "num_decoder_layers": 3}
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "model",
+    ("model", "microbatches"),
     [
-        T5Config(**SIZES, **LAYERS),
-        T5Config(**SIZES, **LAYERS, remat="minimal", scan_layers=True),
-        T5Config(**SIZES, **LAYERS, remat="full", scan_layers=True),
-        DecoderConfig(**SIZES, num_layers=3, num_kv_heads=2, remat="full", scan_layers=True),
+        (T5Config(**SIZES, **LAYERS), 1),
+        (T5Config(**SIZES, **LAYERS, remat="minimal", scan_layers=True), 1),
+        (T5Config(**SIZES, **LAYERS, remat="full", scan_layers=True), 1),
+        (T5Config(**SIZES, **LAYERS, remat="full", scan_layers=True), 4),
+        (DecoderConfig(**SIZES, num_layers=3, num_kv_heads=2, remat="full", scan_layers=True), 1),
     ],
-    ids=["t5", "t5_minimal", "t5_full", "decoder_full"],
+    ids=["t5", "t5_minimal", "t5_full", "t5_full_in_parts", "decoder_full"],
 )
-def test_the_memory_estimate_is_within_a_factor_1_5_of_the_compiler_s_figure(model: ModelConfig):
+def test_the_memory_estimate_is_within_a_factor_1_5_of_the_compiler_s_figure(model: ModelConfig, microbatches: int):
     data = DataConfig("", {"inputs": 512, "targets": 64}, batch_size=4)
-    setup = assemble(TrainConfig("", model, data, 10))
+    setup = assemble(TrainConfig("", model, data, 10, num_microbatches=microbatches))
     with layout(setup.mesh):
         compiled = setup.step.lower(setup.abstract, abstract_batch(setup.config, setup.mesh)).compile()
     found = compiled.memory_analysis()

@@ -67,9 +67,11 @@ FAMILIES = pytest.mark.parametrize("family", ["t5", "decoder"])
 @FAMILIES
 @pytest.mark.parametrize("mesh", ["data8", "fsdp4_tensor2", "tensor8"])
 def test_every_mesh_trains_to_the_losses_of_one_device(on_virtual_devices, family, mesh):
-    losses = on_virtual_devices["losses"]
+    losses, norms = on_virtual_devices["losses"], on_virtual_devices["norms"]
     assert len(losses[f"{family} {mesh}"]) == 20
     np.testing.assert_allclose(losses[f"{family} {mesh}"], losses[f"{family} one"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(norms[f"{family} {mesh}"], norms[f"{family} one"], rtol=1e-4)
+    assert on_virtual_devices["moved"][f"{family} {mesh}"] > 0.001  # it did train
 
 
 @pytest.mark.slow
