@@ -39,7 +39,7 @@ from exaranker.resources import shipped
 
 LLM = find_llm("smollm2").path
 CONFIG = ExplainerConfig()
-PROMPTS = ("small", "exaranker")  # the embedded LLM's, with four worked examples; the paper's, with seven
+PROMPTS = ("small", "exaranker")  # the embedded LLM's, with six worked examples; the paper's, with seven
 T = TypeVar("T")
 
 

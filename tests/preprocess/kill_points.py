@@ -1,4 +1,5 @@
-"""Kills `explain` with SIGKILL at every point where it touches the disk, reruns it, and compares the bytes.
+"""Kills `explain` with SIGKILL at every point where it touches the disk, reruns it, compares the bytes, and
+counts the shards that were generated again.
 
 Run by test_explain.py in a process of its own, because it forks; prints one line per kill and exits 1 on a difference.
 Usage: kill_points.py FOLDER LLM_DIR
@@ -26,8 +27,11 @@ STEPS = ("replace", "fsync", "open")
 
 class DigestEngine:
     info = EngineInfo("digest 1", "always")
+    asked = Path()  # a file that gets a character for each shard that is generated
 
     def generate(self, prompts, sampling, prefix):
+        with self.asked.open("a") as stream:
+            stream.write(".")
         texts = [hashlib.sha256(repr(prompt.token_ids).encode()).hexdigest() for prompt in prompts]
         return [[Completion("" if text < "8" else f"it says {text}.", "stop", 5, -0.25)] for text in texts]
 
@@ -84,10 +88,13 @@ def contents(folder: Path) -> dict[str, str]:
 
 def main(folder: Path, llm_dir: str) -> None:
     job = job_over(load_tokenizer(llm_dir))
+    DigestEngine.asked = folder / "asked"
     assert in_child(job, folder / "undisturbed", None) == 0
     expected = contents(folder / "undisturbed")
+    shards = len(DigestEngine.asked.read_text())
     kills = 0
     while True:
+        DigestEngine.asked.write_text("")
         target = folder / f"killed{kills}"
         died = in_child(job, target, kills + 1)
         if died == 0:
@@ -97,7 +104,9 @@ def main(folder: Path, llm_dir: str) -> None:
         assert in_child(job, target, None) == 0
         if contents(target) != expected:
             sys.exit(f"killed at step {kills}: {contents(target)} instead of {expected}")
-    print(f"{kills} kills, {len(expected)} files, all equal")
+        if not shards <= len(DigestEngine.asked.read_text()) <= shards + 1:
+            sys.exit(f"killed at step {kills}: {DigestEngine.asked.read_text()} calls for {shards} shards")
+    print(f"{kills} kills, {len(expected)} files, all equal, at most one of {shards} shards repeated")
 
 
 if __name__ == "__main__":

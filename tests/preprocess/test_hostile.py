@@ -50,10 +50,11 @@ def wary_tokenizer(tokenizer):
     return wary
 
 
-@pytest.fixture(scope="module", params=["chat", "completion"])
+@pytest.fixture(scope="module", params=["small chat", "small completion", "exaranker chat", "exaranker completion"])
 def prompter(request, wary_tokenizer):
-    style = load_style("small")
-    return Prompter(style, wary_tokenizer, chat=request.param == "chat", max_passage_tokens=64, max_prompt_tokens=1900)
+    style, form = request.param.split()
+    chat = form == "chat"
+    return Prompter(load_style(style), wary_tokenizer, chat=chat, max_passage_tokens=64, max_prompt_tokens=1900)
 
 
 def pair_of(query="q", passage="p"):
@@ -64,7 +65,9 @@ def ending(tokenizer, prompt):
     """The ids from the line of the verdict to the end."""
     start = tokenizer("Final", add_special_tokens=False).input_ids[0]
     length = prompt.token_ids[::-1].index(start) + 1
-    assert tokenizer.decode(prompt.token_ids[-length:]).startswith("Final Answer: relevant")
+    line, _, verdict = tokenizer.decode(prompt.token_ids[-length:]).partition(": ")
+    assert line == "Final Answer"
+    assert verdict.startswith(("relevant", "The passage is relevant"))
     return prompt.token_ids[-length:]
 
 

@@ -14,7 +14,8 @@ from exaranker.errors import InputError
 from exaranker.tasks.registry import register_from_environment
 from exaranker.templates import ENCODER_DECODER
 
-TASKS = ["exaranker_sample_label_explanation", "exaranker_sample_mismatched"]
+STYLES = ["label_explanation", "mismatched", "shuffled", "label_explanation_p50"]
+TASKS = [f"exaranker_sample_{style}" for style in STYLES]
 
 
 @pytest.fixture(scope="module")
