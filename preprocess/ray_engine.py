@@ -30,9 +30,7 @@ class RayConfig:
     address: str | None = None  # "auto" or a head's address; None: $RAY_ADDRESS, else a Ray of this machine's own
     workers: int = 2
     cpus_per_worker: int = 1
-    gpus_per_worker: int | None = (
-        None  # None: vllm.tensor_parallel_size * vllm.pipeline_parallel_size, if there are any
-    )
+    gpus_per_worker: int | None = None  # None: where there are GPUs, one for each of the engine's ranks
     max_restarts: int = 8  # of one worker: a shard that kills every worker must end the run some time
 
     def __post_init__(self) -> None:

@@ -180,8 +180,8 @@ def dataset_number(name: str) -> int:
 
 
 def dataset_numbered(number: int) -> str:
-    """The registered dataset whose rows carry this number."""
-    return next(name for name in _datasets if dataset_number(name) == number)
+    """The registered dataset whose rows carry this number; for rows that were cached under another name, the number."""
+    return next((name for name in _datasets if dataset_number(name) == number), str(number))
 
 
 def template_of(name: str) -> Template:
