@@ -71,6 +71,17 @@ def test_sigkill_at_three_random_moments_then_rerun_gives_the_same_bytes(tmp_pat
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.timeout(1200)
+def test_texts_that_are_drawn_depend_on_the_seed_only(tmp_path):
+    drawing = ["--limit", "8", "--gin.explainer.samples=3", "--gin.explainer.temperature=0.7"]
+    for folder, seed in (("first", 0), ("again", 0), ("other", 1)):
+        explain(tmp_path / folder, *drawing, f"--gin.explainer.seed={seed}")
+    assert contents(tmp_path / "again") == contents(tmp_path / "first")
+    texts = [{row.explanation for row in rows(tmp_path / folder)} for folder in ("first", "other")]
+    assert min(map(len, texts)) >= 4
+    assert texts[0] != texts[1]
+
+
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
     """64 pairs in two shards by vLLM in one process, with the second pass."""
