@@ -20,14 +20,15 @@ from exaranker.files import read_json, write_json
 MODELS = ("t5_1_0_base", "t5_1_0_large", "t5_1_0_3b", "t5_1_0_11b")
 TOPOLOGIES = ("v5e:2x4", "v5e:4x4", "v4:2x2x2", "v5p:2x2x2", "v6e:4x4")
 STEPS = ("train", "rerank")
+RECIPE = "t5x_configs/exaranker_base.gin"  # AdamW, 128 rows of 512 + 512 tokens; the same for every size
 GIB = 2**30
 Cell = Mapping[str, Any]
 
 
-def compile_cell(step: str, model: str, topology: str, libtpu: str, timeout: float) -> Cell:
+def compile_cell(step: str, model: str, topology: str, recipe: str, libtpu: str, timeout: float) -> Cell:
     """The figures of one cell, or what went wrong."""
     script = str(Path(__file__).with_name("tpu_cell.py"))
-    words = ["--step", step, "--model", model, "--topology", topology, "--libtpu", libtpu]
+    words = ["--step", step, "--model", model, "--topology", topology, "--recipe", recipe, "--libtpu", libtpu]
     try:
         done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -74,14 +75,19 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, help="files of gin/models (default: %(default)s)")
     parser.add_argument("--topologies", nargs="+", default=TOPOLOGIES, help="(default: %(default)s)")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
+    parser.add_argument(
+        "--recipe", default=RECIPE, help="experiment that says all but the model (default: %(default)s)"
+    )
     parser.add_argument("--timeout", type=float, default=1200.0, help="seconds per cell (default: %(default)s)")
-    parser.add_argument("--json", type=Path, required=True, help="file of the figures; what it has is not redone")
+    parser.add_argument(
+        "--json", type=Path, required=True, help="file of this recipe's figures; what it has is not redone"
+    )
     args = parser.parse_args()
     cells: dict[str, Cell] = read_json(args.json) if args.json.exists() else {}
     keys = [f"{step} {model} {name}" for step in args.steps for model in args.models for name in args.topologies]
     for key in keys:
         if key not in cells or "error" in cells[key]:
-            cells[key] = compile_cell(*key.split(), args.libtpu, args.timeout)
+            cells[key] = compile_cell(*key.split(), args.recipe, args.libtpu, args.timeout)
             print(key, cells[key], file=sys.stderr, flush=True)
             write_json(args.json, cells)
     print(table({key: cells[key] for key in keys}))

@@ -39,7 +39,6 @@ from exaranker.reranker import ACCELERATOR_TOKEN_BUDGET, _round_kernels
 from exaranker.train import TrainConfig
 from exaranker.train_setup import abstract_batch, assemble, layout
 
-RECIPE = "t5x_configs/exaranker_base.gin"  # AdamW, 128 rows of 512 + 512 tokens; the same for every size
 RERANK_LENGTH = 128  # the bucket of MS MARCO's mean input
 # The recipe as it is, then with less and less memory, until it fits.
 LAYOUTS = (
@@ -171,11 +170,12 @@ def roofline(cell: dict[str, Any], device: Any) -> dict[str, Any]:
     return {"seconds": seconds, "bound": bound, "step_seconds": seconds[bound], "peak_flops": chip.bf16_flops}
 
 
-def first_that_fits(step: str, model: str, devices: list[Any]) -> dict[str, Any]:
+def first_that_fits(step: str, model: str, recipe: str, devices: list[Any]) -> dict[str, Any]:
     """The figures of the first layout that fits, or of the last one tried."""
     tried: list[TrainConfig] = []
     for chosen in LAYOUTS if step == "train" else LAYOUTS[:1]:
-        config = configuration(model, {name: str(value).format(devices=len(devices)) for name, value in chosen.items()})
+        bindings = {name: str(value).format(devices=len(devices)) for name, value in chosen.items()}
+        config = configuration(model, recipe, bindings)
         if config in tried:
             continue
         tried.append(config)
@@ -188,11 +188,11 @@ def first_that_fits(step: str, model: str, devices: list[Any]) -> dict[str, Any]
     return cell
 
 
-def configuration(model: str, chosen: Mapping[str, str]) -> TrainConfig:
+def configuration(model: str, recipe: str, chosen: Mapping[str, str]) -> TrainConfig:
     """The recipe with this model; scanned, so that it compiles in a time that does not grow with depth."""
     required = ("MODEL_DIR", "VOCABULARY_PATH", "DATASET_DIR", "INITIAL_CHECKPOINT_PATH")
     bindings = [f"include 'models/{model}.gin'", "SCAN_LAYERS = True", *(f"{name} = ''" for name in required)]
-    parse_gin([RECIPE], [*bindings, *(f"{name} = {value}" for name, value in chosen.items())], "gin")
+    parse_gin([recipe], [*bindings, *(f"{name} = {value}" for name, value in chosen.items())], "gin")
     return configured(TrainConfig)[0]
 
 
@@ -206,11 +206,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--step", choices=("train", "rerank"), required=True)
     parser.add_argument("--model", required=True, help="file of gin/models, without .gin")
+    parser.add_argument("--recipe", required=True, help="experiment that says all but the model")
     parser.add_argument("--topology", required=True, help="such as v5e:2x4")
     parser.add_argument("--libtpu", required=True, help="folder that libtpu was installed into")
     args = parser.parse_args()
     sys.path.append(args.libtpu)
-    print(json.dumps(first_that_fits(args.step, args.model, topology_devices(args.topology))))
+    print(json.dumps(first_that_fits(args.step, args.model, args.recipe, topology_devices(args.topology))))
 
 
 if __name__ == "__main__":

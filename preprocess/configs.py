@@ -21,7 +21,7 @@ class ExplainerConfig:
     top_p: float = 1.0
     samples: int = 1
     seed: int = 0
-    shard_size: int = 128
+    shard_size: int = 256
     filters: tuple[str, ...] = tuple(FILTERS)
     relevance_prompt: str | None = None  # also asks the LLM itself, by this prompt, how likely the pair is relevant
     max_disagreement: float = 1.0  # between that probability and the label, 0 to 1; pairs above it are rejected

@@ -5,10 +5,13 @@ which shards came before.
 """
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
+
+from tqdm import tqdm
 
 from exaranker.errors import InputError, require
 from exaranker.preprocess.engines import Completion, EngineInfo, Sampling
@@ -89,16 +92,18 @@ class VLLMEngine:
         """Satisfies `Engine.generate`."""
         self.forget()
         self.ask([prefix], Sampling(max_tokens=1))
-        return self.ask(prompts, sampling)
+        return self.ask(prompts, sampling, shard_bar if sys.stderr.isatty() else False)
 
     def forget(self) -> None:
         """Empties the prefix cache."""
         self._llm.reset_prefix_cache()
 
-    def ask(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+    def ask(
+        self, prompts: Sequence[Prompt], sampling: Sampling, bar: Callable[..., Any] | bool = False
+    ) -> list[list[Completion]]:
         """One bare call of the LLM, whatever its prefix cache holds: not repeatable."""
         inputs = [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts]
-        outputs = self._llm.generate(inputs, sampling_params(self._vllm, sampling), use_tqdm=False)
+        outputs = self._llm.generate(inputs, sampling_params(self._vllm, sampling), use_tqdm=bar)
         return [[completion(sample, sampling) for sample in output.outputs] for output in outputs]
 
     def close(self) -> None:
@@ -115,6 +120,11 @@ class VLLMEngine:
             threads, dtype = torch.get_num_threads(), str(self._llm.model_config.dtype).removeprefix("torch.")
             name = f"cpu with {threads} thread{'s' if threads > 1 else ''} in {dtype}"
         return name if self._config.ranks == 1 else f"{self._config.ranks} x {name}"
+
+
+def shard_bar(*iterable: Any, **options: Any) -> Any:
+    """vLLM's progress bar, as a second line below that of the run: prompts of this shard that are answered."""
+    return tqdm(*iterable, **options | {"desc": "this shard", "unit": "pair", "position": 1, "leave": False})
 
 
 def set_environment(config: VLLMConfig) -> None:

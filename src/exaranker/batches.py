@@ -7,7 +7,8 @@ know no begin-of-sequence token 0 before it.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -29,6 +30,9 @@ PROMPT = 3  # beside preprocessors.LABEL and EXPLANATION
 SHARE_UNIT = 2**20  # shares of 1 are counted in it: SeqIO packs integers only
 OTHERS = ("other", "share")
 LENGTH_STEPS = 8  # unpacked batches are cut to a multiple of 1/8 of both full lengths, so at most 8 shapes compile
+AGREED_AT_ONCE = 16  # batches whose lengths the processes of a job exchange in one go
+
+Agree = Callable[[Int[np.ndarray, " batches"]], Int[np.ndarray, " batches"]]
 
 
 class Batch(NamedTuple):
@@ -60,7 +64,7 @@ class BatchSpec:
     seed: int = 0
     use_cached: bool = False
     num_streams: int = 1
-    trim: bool = True  # cut unpacked batches to their longest row; needs one process
+    trim: bool = True  # cut unpacked batches to their longest row
 
     def __post_init__(self) -> None:
         if self.batch_size % self.num_streams:
@@ -78,12 +82,22 @@ class Batches(Iterator[Batch]):
 
     A split that is read once ends with its longest stream; streams that are through give padding until then.
 
+    Args:
+        agree: in a job of several processes, gives the greatest of each number over all of them: so they cut a batch
+            alike, and end together. All must then read at the same pace.
+
     Raises:
         InputError: unknown task, a question that does not fit its length, a damaged dataset, or no rows to repeat.
     """
 
-    def __init__(self, spec: BatchSpec, streams: Sequence[int] = (0,), state: Mapping[str, int] | None = None):
-        self._spec, self._streams = spec, streams
+    def __init__(
+        self,
+        spec: BatchSpec,
+        streams: Sequence[int] = (0,),
+        state: Mapping[str, int] | None = None,
+        agree: Agree | None = None,
+    ):
+        self._spec, self._agree = spec, agree
         self._delivered = state["batches"] if state else 0
         self._rows = spec.batch_size // spec.num_streams
         self._mixed = len({dataset_of(task.name) for task in seqio.get_subtasks(get_task_or_mixture(spec.task))}) > 1
@@ -91,26 +105,48 @@ class Batches(Iterator[Batch]):
             _check_rows(spec, streams)
         datasets = [_stream(spec, index).batch(self._rows).skip(self._delivered).prefetch(4) for index in streams]
         self._iterators = [dataset.as_numpy_iterator() for dataset in datasets]
+        self._empty = _without_rows(datasets[0].element_spec)
+        self._read: deque[tuple[dict[str, np.ndarray], int]] = deque()  # whole batches, with the steps they are cut to
 
     def __next__(self) -> Batch:
-        try:
-            parts: list[dict[str, np.ndarray]] = [next(iterator, {}) for iterator in self._iterators]
-        except tf.errors.OpError as error:
-            raise input_error(error) from error
-        if not any(parts):
+        if not self._read:
+            self._read.extend(self._read_ahead())
+        arrays, steps = self._read[0]
+        if steps == 0:
             raise StopIteration
+        self._read.popleft()
         self._delivered += 1
-        arrays = _joined(parts, self._rows)
+        arrays = {name: array[:, : steps * _step(array)] for name, array in arrays.items()}
         numbers = np.stack([arrays.pop(DATASETS).ravel(), arrays.pop(ROWS).ravel()])
         datasets, ids = np.unique(numbers[:, numbers[1] > 0], axis=1) - 1
-        if self._spec.trim and not self._spec.pack:
-            arrays = _trim(arrays)
         whose = [f"{dataset_numbered(number)} " if self._mixed else "" for number in datasets]
         return Batch(arrays, ids.tolist(), [f"{name}{number}" for name, number in zip(whose, ids, strict=True)])
 
     def state(self) -> dict[str, int]:
         """What to give to a new `Batches` so that it goes on after the last batch delivered."""
         return {"batches": self._delivered}
+
+    def _read_ahead(self) -> list[tuple[dict[str, np.ndarray], int]]:
+        batches = [self._read_one() for _ in range(AGREED_AT_ONCE if self._agree else 1)]
+        steps = np.array([self._steps(arrays) for arrays in batches])
+        agreed = self._agree(steps) if self._agree else steps
+        return list(zip(batches, agreed.tolist(), strict=True))
+
+    def _read_one(self) -> dict[str, np.ndarray]:
+        """The streams' parts as one batch; all padding if they are through."""
+        try:
+            parts: list[dict[str, np.ndarray]] = [next(iterator, self._empty) for iterator in self._iterators]
+        except tf.errors.OpError as error:
+            raise input_error(error) from error
+        return {name: np.concatenate([_fill(part[name], self._rows) for part in parts]) for name in self._empty}
+
+    def _steps(self, arrays: Mapping[str, Num[np.ndarray, "rows length"]]) -> int:
+        """The fewest eighths of the full lengths that hold both sides; 0 of a batch without rows."""
+        if not arrays[ROWS].any():
+            return 0
+        if self._spec.pack or not self._spec.trim:
+            return LENGTH_STEPS
+        return max(_used_steps(arrays[name]) for name in ("encoder_input_tokens", ROWS) if name in arrays)
 
 
 def _check_rows(spec: BatchSpec, streams: Sequence[int]) -> None:
@@ -264,12 +300,8 @@ def _pack_or_pad(dataset: tf.data.Dataset, lengths: Mapping[str, int], pack: boo
     return seqio.utils.trim_and_pad_dataset(dataset, lengths)
 
 
-def _joined(
-    parts: Sequence[Mapping[str, Num[np.ndarray, "some length"]]], rows: int
-) -> dict[str, Num[np.ndarray, "all length"]]:
-    """One batch of the streams' parts, each filled up to `rows`; a part may be empty, but not all."""
-    some = next(part for part in parts if part)
-    return {name: np.concatenate([_fill(part.get(name, some[name][:0]), rows) for part in parts]) for name in some}
+def _without_rows(spec: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
+    return {name: np.zeros((0, one.shape[1]), one.dtype.as_numpy_dtype) for name, one in spec.items()}
 
 
 def _fill(array: Num[np.ndarray, "some length"], rows: int) -> Num[np.ndarray, "rows length"]:
@@ -277,14 +309,7 @@ def _fill(array: Num[np.ndarray, "some length"], rows: int) -> Num[np.ndarray, "
     return np.pad(array, ((0, rows - len(array)), (0, 0)))
 
 
-def _trim(arrays: Mapping[str, Num[np.ndarray, "rows length"]]) -> dict[str, Any]:
-    """Cuts columns that are padding in every row: to the fewest eighths that hold both sides, so shapes are few."""
-    used = [arrays[name] for name in ("encoder_input_tokens", "decoder_loss_weights") if name in arrays]
-    steps = max(map(_steps, used))
-    return {name: array[:, : steps * _step(array)] for name, array in arrays.items()}
-
-
-def _steps(array: Int[np.ndarray, "rows length"]) -> int:
+def _used_steps(array: Int[np.ndarray, "rows length"]) -> int:
     """How many steps hold the longest row."""
     used = int(np.flatnonzero(array.any(axis=0)).max(initial=0)) + 1
     return -(-used // _step(array))

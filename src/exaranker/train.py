@@ -18,7 +18,7 @@ from exaranker.stopping import StopSignal
 from exaranker.templates import Template, label_ids
 from exaranker.tokenization import Tokenizer, load_tokenizer
 from exaranker.train_config import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
-from exaranker.train_data import Arrays, open_batches, register_task, validation_batches
+from exaranker.train_data import open_batches, register_task
 from exaranker.train_setup import Setup, assemble, layout, load_initial, random_state, state_from
 from exaranker.train_step import TrainState, means
 from exaranker.train_window import DivergedError, Window
@@ -62,8 +62,7 @@ class Run:
         self.state, data = self._starting_point()
         self.first, self.step = data["first"], int(self.state.step)
         self.last = self.config.last_step(self.first)
-        self.batches = open_batches(self.config, "train", data["rows"])
-        self._shaped: Arrays = {}  # a batch, for its names and shapes
+        self.batches = open_batches(self.config, setup.mesh, "train", data["rows"])
         self._compiled: dict[Any, tuple[Any, float]] = {}
         self._peak = peak
         self.window = Window(data["window"])
@@ -125,7 +124,6 @@ class Run:
         began = time.perf_counter()
         batch = next(self.batches)
         waited = time.perf_counter() - began
-        self._shaped = batch.arrays
         arrays = global_batch(self.setup.mesh, batch.arrays)
         step, flops = self._compiled_step(arrays)
         self.state, sums = step(self.state, arrays)
@@ -166,10 +164,9 @@ class Run:
 
     def _validation_sums(self) -> dict[str, float]:
         total: dict[str, float] = {}
-        for arrays in itertools.islice(validation_batches(self.config, self._shaped), self.config.eval.steps):
-            sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, arrays))
-            if not sums["label_tokens"]:  # all processes see the end at the same batch
-                break
+        batches = open_batches(self.config, self.setup.mesh, "validation")
+        for batch in itertools.islice(batches, self.config.eval.steps):
+            sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, batch.arrays))
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
         return total
 

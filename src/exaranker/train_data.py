@@ -1,21 +1,21 @@
 """A run's view of its data: registers the dataset its task is named after, and opens this process's streams."""
 
-from collections.abc import Iterator, Mapping
-from itertools import repeat
+from collections.abc import Mapping
 
 import jax
 import numpy as np
-from jaxtyping import Num
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from jaxtyping import Int
 
 from exaranker.batches import Batches, BatchSpec
 from exaranker.errors import InputError
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
+from exaranker.partitioning import local_rows
 from exaranker.tasks import register_dataset_of, template_of
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, Template
 from exaranker.train_config import TrainConfig
-
-Arrays = Mapping[str, Num[np.ndarray, "rows length"]]
 
 
 def register_task(config: TrainConfig) -> Template:
@@ -36,7 +36,7 @@ def register_task(config: TrainConfig) -> Template:
     return template
 
 
-def open_batches(config: TrainConfig, split: str, state: Mapping[str, int] | None) -> Batches:
+def open_batches(config: TrainConfig, mesh: Mesh, split: str, state: Mapping[str, int] | None = None) -> Batches:
     """The batches of "train" (endless, shuffled) or "validation" (in order, once) that this process feeds.
 
     Raises:
@@ -55,31 +55,27 @@ def open_batches(config: TrainConfig, split: str, state: Mapping[str, int] | Non
         seed=config.seed,
         use_cached=data.use_cached_tasks,
         num_streams=data.num_streams,
-        trim=jax.process_count() == 1,
     )
-    return Batches(spec, own_streams(data.num_streams, jax.process_count(), jax.process_index()), state)
+    fixed = data.pack and training  # endless batches of one length: nothing to agree upon
+    agree = None if fixed or jax.process_count() == 1 else _greatest
+    return Batches(spec, _own_streams(mesh, spec), state, agree)
 
 
-def validation_batches(config: TrainConfig, like: Arrays) -> Iterator[Arrays]:
-    """This process's part of the validation split; in a job of several, batches of padding shaped as `like` follow.
+def _greatest(numbers: Int[np.ndarray, " batches"]) -> Int[np.ndarray, " batches"]:
+    return multihost_utils.process_allgather(numbers).max(axis=0)
 
-    Processes must take the same number of batches, and the split may end earlier for some than for others.
+
+def _own_streams(mesh: Mesh, spec: BatchSpec) -> list[int]:
+    """The streams that hold the rows on this process's devices.
+
+    Processes whose devices share rows, along the tensor axis, read the same streams.
     """
-    yield from (batch.arrays for batch in open_batches(config, "validation", None))
-    if jax.process_count() > 1:
-        yield from repeat({name: np.zeros_like(rows) for name, rows in like.items()})
-
-
-def own_streams(num_streams: int, process_count: int, process_index: int) -> range:
-    """The streams that one process reads.
-
-    >>> own_streams(8, process_count=4, process_index=1)
-    range(2, 4)
-    """
-    if num_streams % process_count:
+    rows, each = local_rows(mesh, spec.batch_size), spec.batch_size // spec.num_streams
+    streams = np.unique(rows // each)
+    if len(streams) * each != len(rows):
         raise InputError(
-            f"DATA_STREAMS {num_streams} is not a multiple of the {process_count} processes",
-            hint="keep it the same for every number of processes that is to give the same batches",
+            f"DATA_STREAMS {spec.num_streams} do not divide among the {jax.process_count()} processes: "
+            f"a stream fills {each} rows of a batch, this process holds {len(rows)}",
+            hint=f"{jax.process_count()} would; keep it for every number of processes that is to give the same batches",
         )
-    each = num_streams // process_count
-    return range(process_index * each, (process_index + 1) * each)
+    return streams.tolist()

@@ -1,14 +1,15 @@
-"""Kills `explain` with SIGKILL at every point where it touches the disk, reruns it, compares the bytes, and
-counts the shards that were generated again.
+"""Kills `explain` with SIGKILL at every point where it touches the disk, reruns it, compares the bytes, and counts
+the pairs that were asked for again.
 
-Run by test_explain.py in a process of its own, because it forks; prints one line per kill and exits 1 on a difference.
-Usage: kill_points.py FOLDER LLM_DIR
+Run by test_explain.py and test_engines_server.py in a process of its own, because it forks; exits 1 on a difference.
+Usage: kill_points.py FOLDER LLM_DIR ASKED [SERVER_URL]; the file ASKED gets a character for each call of the engine.
 """
 
 import hashlib
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import tensorflow  # noqa: F401 - imported before forking, so that no child has to
@@ -19,19 +20,24 @@ from exaranker.preprocess.explain import Job, explain
 from exaranker.preprocess.llms import load_tokenizer
 from exaranker.preprocess.prompting import Prompter, load_style
 from exaranker.preprocess.readers import with_text_ids
-from exaranker.preprocess.runners import EngineSpec
+from exaranker.preprocess.runners import EngineSpec, run_overlapping
 from exaranker.preprocess.selection import select
+from exaranker.preprocess.server_client import ServerConfig
+from exaranker.preprocess.server_engine import ServerEngine
 
 STEPS = ("replace", "fsync", "open")
+SHARD_SIZE = 4
 
 
 class DigestEngine:
     info = EngineInfo("digest 1", "always")
-    asked = Path()  # a file that gets a character for each shard that is generated
+
+    def __init__(self, asked: Path):
+        self.asked = asked
 
     def generate(self, prompts, sampling, prefix):
         with self.asked.open("a") as stream:
-            stream.write(".")
+            stream.write("." * len(prompts))
         texts = [hashlib.sha256(repr(prompt.token_ids).encode()).hexdigest() for prompt in prompts]
         return [[Completion("" if text < "8" else f"it says {text}.", "stop", 5, -0.25)] for text in texts]
 
@@ -39,11 +45,10 @@ class DigestEngine:
         pass
 
 
-def job_over(tokenizer) -> Job:
+def job_over(tokenizer, spec: EngineSpec) -> Job:
     rows = [with_text_ids(f"question {i}", f"passage {i}", i % 2) for i in range(11)]
-    config = ExplainerConfig(shard_size=4)
+    config = ExplainerConfig(shard_size=SHARD_SIZE)
     prompter = Prompter(load_style("small"), tokenizer, chat=True, max_passage_tokens=64, max_prompt_tokens=1900)
-    spec = EngineSpec({"name": "digest"}, DigestEngine)
     return Job(select(lambda: iter(rows), 1), "list", config, prompter, "fake", "sha256:0", spec)
 
 
@@ -86,15 +91,18 @@ def contents(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
-def main(folder: Path, llm_dir: str) -> None:
-    job = job_over(load_tokenizer(llm_dir))
-    DigestEngine.asked = folder / "asked"
+def main(folder: Path, llm_dir: str, asked: Path, url: str | None = None) -> None:
+    if url is None:
+        at_once, spec = 1, EngineSpec({"name": "digest"}, partial(DigestEngine, asked))
+    else:  # two shards are under way at once, as if by two workers
+        start = partial(ServerEngine, ServerConfig(url, model="llm"), str)
+        at_once, spec = 2, EngineSpec({"name": "server"}, start, run_overlapping)
+    job = job_over(load_tokenizer(llm_dir), spec)
     assert in_child(job, folder / "undisturbed", None) == 0
-    expected = contents(folder / "undisturbed")
-    shards = len(DigestEngine.asked.read_text())
-    kills = 0
+    expected, pairs = contents(folder / "undisturbed"), asked.stat().st_size
+    kills = most = 0
     while True:
-        DigestEngine.asked.write_text("")
+        asked.write_text("")
         target = folder / f"killed{kills}"
         died = in_child(job, target, kills + 1)
         if died == 0:
@@ -104,10 +112,12 @@ def main(folder: Path, llm_dir: str) -> None:
         assert in_child(job, target, None) == 0
         if contents(target) != expected:
             sys.exit(f"killed at step {kills}: {contents(target)} instead of {expected}")
-        if not shards <= len(DigestEngine.asked.read_text()) <= shards + 1:
-            sys.exit(f"killed at step {kills}: {DigestEngine.asked.read_text()} calls for {shards} shards")
-    print(f"{kills} kills, {len(expected)} files, all equal, at most one of {shards} shards repeated")
+        repeated = asked.stat().st_size - pairs
+        if not 0 <= repeated <= at_once * SHARD_SIZE:
+            sys.exit(f"killed at step {kills}: {repeated} pairs were asked for again")
+        most = max(most, repeated)
+    print(f"{kills} kills, {len(expected)} files, all equal, at most {most} of {pairs} pairs repeated")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])

@@ -1,6 +1,9 @@
 """The server engine against a real HTTP server on this machine that misbehaves as it is told."""
 
 import json
+import re
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -370,6 +373,27 @@ def test_a_server_that_dies_loses_no_finished_shard(tmp_path, make_job, pairs):
         explain(served(make_job(pairs, shard_size=2), server), tmp_path / "cut")
         assert len(server.bodies) in (4, 6)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_sigkill_anywhere_then_rerun_gives_the_same_bytes(tmp_path, llm_dir):
+    """The server lives on; two shards are under way at once, so as many may be asked for again."""
+    asked = tmp_path / "asked"
+
+    def noting(_, body):
+        with asked.open("a") as stream:
+            stream.write(".")
+        return good(body)
+
+    with serving(noting) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        script = Path(__file__).with_name("kill_points.py")
+        command = [sys.executable, str(script), str(tmp_path), str(llm_dir), str(asked), url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    kills, _, rest = done.stdout.splitlines()[-1].partition(" kills, ")
+    assert int(kills) >= 40
+    assert re.search(r"all equal, at most [4-8] of 11 pairs repeated$", rest)
 
 
 def test_another_model_behind_the_same_address_is_refused(tmp_path, make_job, pairs):

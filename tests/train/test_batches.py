@@ -1,6 +1,8 @@
 """Batches: what is in them packed or not, who reads what, and where they go on."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -193,6 +195,49 @@ def test_trimming_cuts_nothing_but_padding():
         for name, array in short.arrays.items():
             np.testing.assert_array_equal(array, long.arrays[name][:, : array.shape[1]])
             assert not long.arrays[name][:, array.shape[1] :].any()
+
+
+def in_lockstep(given, streams_of_all, count=None):
+    """The batches of several readers that exchange lengths as processes do, each in a thread of its own."""
+    barrier, said = threading.Barrier(len(streams_of_all), timeout=60), {}
+
+    def read(streams):
+        def agree(numbers):
+            said[streams] = numbers
+            barrier.wait()
+            greatest = np.max(list(said.values()), axis=0)
+            barrier.wait()
+            return greatest
+
+        return list(islice(Batches(given, streams, agree=agree), count))
+
+    with ThreadPoolExecutor(len(streams_of_all)) as pool:
+        return list(pool.map(read, streams_of_all))
+
+
+@pytest.mark.parametrize("family", [ENCODER_DECODER, DECODER_ONLY])
+def test_readers_that_agree_cut_batches_as_one_that_reads_all(family):
+    given = spec(family, num_streams=4, batch_size=4, pack=False, seed=3)
+    whole = list(islice(Batches(given, range(4)), 40))
+    readers = in_lockstep(given, [range(1), range(1, 4)], 40)
+    assert 2 <= len({batch.arrays["decoder_target_tokens"].shape for batch in whole}) <= 8
+    for batch, *parts in zip(whole, *readers, strict=True):
+        for name, array in batch.arrays.items():
+            np.testing.assert_array_equal(array, np.concatenate([part.arrays[name] for part in parts]))
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_readers_that_agree_end_together(pack):
+    """The first stream has fewer rows than the rest, which a batch of one row each shows best."""
+    given = spec(split="validation", num_streams=4, batch_size=4, pack=pack, **ONCE)
+    alone = [len(list(Batches(given, [stream]))) for stream in range(4)]
+    assert len(set(alone)) > 1
+    whole, readers = list(Batches(given, range(4))), in_lockstep(given, [range(1), range(1, 2), range(2, 4)])
+    assert [len(batches) for batches in readers] == [max(alone)] * 3 == [len(whole)] * 3
+    for batch, *parts in zip(whole, *readers, strict=True):
+        assert sorted(batch.ids) == sorted(number for part in parts for number in part.ids)
+        for name, array in batch.arrays.items():
+            np.testing.assert_array_equal(array, np.concatenate([part.arrays[name] for part in parts]))
 
 
 def test_a_mixture_gives_both_kinds_of_target():

@@ -7,6 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from exaranker.metrics import read_metrics
 from exaranker.models.t5 import T5Config
+from exaranker.partitioning import make_mesh
 from exaranker.resources import shipped
 from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig, train
 from exaranker.train_data import open_batches
@@ -52,7 +53,7 @@ def test_tensorboard_has_the_same_figures(run):
 
 
 def test_padding_is_the_share_of_positions_without_a_token(run):
-    batches = open_batches(run, "train", None)
+    batches = open_batches(run, make_mesh(run.mesh), "train")
     for row in read_metrics(run.directory):
         pair = [next(batches).arrays for _ in range(2)]
         names = ("encoder_input_tokens", "decoder_target_tokens")

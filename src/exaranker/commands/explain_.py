@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="as many positives as negatives, spread evenly over the input (with --limit: N/2 of each)",
     )
     parser.add_argument("--positive_grade", type=int, metavar="G", help="labels >= G count as relevant (default: 1)")
-    parser.add_argument("--shard_size", type=int, metavar="N", help="pairs per shard, one LLM call (default: 128)")
+    parser.add_argument("--shard_size", type=int, metavar="N", help="pairs per shard, one LLM call (default: 256)")
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="what runs the LLM (default: %(default)s)")
     add_gin_arguments(parser, required=False)
 

@@ -1,0 +1,54 @@
+"""Run by test_engines_ray.py in a process of its own, which it kills: explains the pairs of kill_points.py by two
+workers of the cluster at RAY_ADDRESS, a second for each shard.
+
+Usage: ray_driver.py FOLDER LLM_DIR TRACE; the file TRACE gets a line for each shard begun.
+"""
+
+import sys
+from pathlib import Path
+
+from kill_points import job_over
+
+from exaranker.preprocess.engines import EngineInfo
+from exaranker.preprocess.explain import explain
+from exaranker.preprocess.llms import load_tokenizer
+from exaranker.preprocess.ray_engine import RayConfig, run_on_ray
+from exaranker.preprocess.runners import EngineSpec
+
+
+class SlowEngine:
+    """Sent to the workers by value, as all of this script."""
+
+    info = EngineInfo("slow 1", "always")
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def generate(self, prompts, sampling, prefix):
+        import hashlib
+        import time
+
+        from exaranker.preprocess.engines import Completion
+
+        with self.trace.open("a") as stream:
+            stream.write("begun\n")
+        time.sleep(1)
+        digests = [hashlib.sha256(repr(prompt.token_ids).encode()).hexdigest()[:9] for prompt in prompts]
+        return [[Completion(f"it speaks of {digest}.", "stop", 9, -0.5)] for digest in digests]
+
+    def close(self):
+        pass
+
+
+def main(folder: str, llm_dir: str, trace: str) -> None:
+    def start():
+        return SlowEngine(Path(trace))
+
+    def run(*given):
+        return run_on_ray(*given, RayConfig(address="auto", workers=2))
+
+    explain(job_over(load_tokenizer(llm_dir), EngineSpec({"name": "slow"}, start, run)), folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
