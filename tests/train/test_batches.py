@@ -217,9 +217,9 @@ def in_lockstep(given, streams_of_all, count=None):
 
 @pytest.mark.parametrize("family", [ENCODER_DECODER, DECODER_ONLY])
 def test_readers_that_agree_cut_batches_as_one_that_reads_all(family):
-    given = spec(family, num_streams=4, batch_size=4, pack=False, seed=3)
-    whole = list(islice(Batches(given, range(4)), 40))
-    readers = in_lockstep(given, [range(1), range(1, 4)], 40)
+    given = spec(family, "mixture", num_streams=2, batch_size=2, pack=False, seed=3)
+    whole = list(islice(Batches(given, range(2)), 40))
+    readers = in_lockstep(given, [range(1), range(1, 2)], 40)
     assert 2 <= len({batch.arrays["decoder_target_tokens"].shape for batch in whole}) <= 8
     for batch, *parts in zip(whole, *readers, strict=True):
         for name, array in batch.arrays.items():
