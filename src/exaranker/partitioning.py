@@ -135,8 +135,11 @@ def check_batch(mesh: Mesh, batch_size: int, num_microbatches: int = 1) -> None:
         )
 
 
-def connect(coordinator: str | None, process_count: int | None, process_index: int | None) -> None:
-    """Joins the processes of a job; nothing to do for one process.
+def connect(
+    coordinator: str | None, process_count: int | None, process_index: int | None, heartbeat_timeout: int = 100
+) -> None:
+    """Joins the processes of a job, which all end when one was silent for `heartbeat_timeout` seconds; nothing to do
+    for one process.
 
     On TPU pods and under SLURM the number of processes is enough: jax finds out the rest.
 
@@ -148,7 +151,9 @@ def connect(coordinator: str | None, process_count: int | None, process_index: i
     # Only matters for CPU devices; the default there cannot talk to other processes.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        jax.distributed.initialize(coordinator, process_count, process_index)
+        jax.distributed.initialize(
+            coordinator, process_count, process_index, heartbeat_timeout_seconds=heartbeat_timeout
+        )
     except ValueError as error:
         raise InputError(
             f"the processes of the job cannot meet: {error}",

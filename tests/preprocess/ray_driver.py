@@ -1,9 +1,10 @@
 """Run by test_engines_ray.py in a process of its own, which it kills: explains the pairs of kill_points.py by two
-workers of the cluster at RAY_ADDRESS, a second for each shard.
+workers of the cluster at RAY_ADDRESS, or without one in this process; a second for each shard.
 
 Usage: ray_driver.py FOLDER LLM_DIR TRACE; the file TRACE gets a line for each shard begun.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from exaranker.preprocess.engines import EngineInfo
 from exaranker.preprocess.explain import explain
 from exaranker.preprocess.llms import load_tokenizer
 from exaranker.preprocess.ray_engine import RayConfig, run_on_ray
-from exaranker.preprocess.runners import EngineSpec
+from exaranker.preprocess.runners import EngineSpec, run_here
 
 
 class SlowEngine:
@@ -44,10 +45,11 @@ def main(folder: str, llm_dir: str, trace: str) -> None:
     def start():
         return SlowEngine(Path(trace))
 
-    def run(*given):
+    def on_ray(*given):
         return run_on_ray(*given, RayConfig(address="auto", workers=2))
 
-    explain(job_over(load_tokenizer(llm_dir), EngineSpec({"name": "slow"}, start, run)), folder)
+    spec = EngineSpec({"name": "slow"}, start, on_ray if "RAY_ADDRESS" in os.environ else run_here)
+    explain(job_over(load_tokenizer(llm_dir), spec), folder)
 
 
 if __name__ == "__main__":

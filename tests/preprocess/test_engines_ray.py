@@ -149,24 +149,24 @@ def test_a_killed_driver_costs_each_worker_its_shard_only(tmp_path, llm_dir):
     """The cluster outlives the process that writes; rerun, it gives the bytes of a run that nobody killed."""
     driver = str(Path(__file__).with_name("ray_driver.py"))
 
-    def start(name):
+    def start(name, **address):
         command = [sys.executable, driver, str(tmp_path / name), str(llm_dir), str(tmp_path / f"{name}.trace")]
-        address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
         return subprocess.Popen(command, env={**os.environ, **address}, stderr=subprocess.PIPE, text=True)
 
-    def finish(name):
-        with start(name) as process:
+    def finish(name, **address):
+        with start(name, **address) as process:
             assert process.wait(120) == 0, process.stderr.read()[-2000:]
 
+    cluster = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     trace, manifest = tmp_path / "killed.trace", tmp_path / "killed/manifest.json"
-    with start("killed") as process:
+    with start("killed", **cluster) as process:
         while not (manifest.exists() and read_json(manifest)["shards"]):
             assert process.poll() is None, process.stderr.read()[-2000:]
             time.sleep(0.05)
         time.sleep(random.SystemRandom().uniform(0, 0.9))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    finish("killed")
+    finish("killed", **cluster)
     finish("undisturbed")
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
     assert len((tmp_path / "undisturbed.trace").read_text().splitlines()) == 3

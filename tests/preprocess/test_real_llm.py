@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 import urllib.error
 import urllib.request
@@ -48,6 +49,7 @@ def contents(folder):
 def at_a_terminal(words):
     """Runs the command with a terminal for its stderr; returns what it showed there."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
     shown = []
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs) as process:
         os.close(theirs)
@@ -75,7 +77,7 @@ def kill_while_generating(folder, options, wait):
 
 @pytest.mark.timeout(1800)
 def test_sigkill_at_three_random_moments_then_rerun_gives_the_same_bytes(tmp_path):
-    options = ["--limit", "48", "--shard_size", "16"]
+    options = ["--limit", "24", "--shard_size", "8"]
     assert explain(tmp_path / "undisturbed", *options)["num_shards"] == 3
     seconds = min(read_json(tmp_path / "undisturbed" / "run.json")["seconds"].values())
     spans = [(0, 0.6), (1.05, 1.6), (0, 0.6)]  # in shards: within the first, after one is finished, within the next

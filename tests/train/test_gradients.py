@@ -29,6 +29,7 @@ FAMILIES: dict[str, models.ModelConfig] = {
 }
 # Each step is compiled for one run: machine code need not be good.
 QUICK: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK |= {"xla_cpu_use_fusion_emitters": False}
 LOSS = LossConfig(label_weight=2.0, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS")
 
 

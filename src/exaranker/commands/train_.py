@@ -26,6 +26,13 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 listens")
     group.add_argument("--process_count", type=int, metavar="N")
     group.add_argument("--process_index", type=int, metavar="I")
+    group.add_argument(
+        "--heartbeat_timeout",
+        type=int,
+        default=100,
+        metavar="SECONDS",
+        help="the job ends when a process was silent for so long; run again, it continues (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
     from exaranker.partitioning import connect
 
-    connect(args.coordinator_address, args.process_count, args.process_index)
+    connect(args.coordinator_address, args.process_count, args.process_index, args.heartbeat_timeout)
     from exaranker.configured import configured
     from exaranker.train import TrainConfig, train
 

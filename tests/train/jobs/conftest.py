@@ -64,7 +64,7 @@ class Runs:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
-        shared = ["--coordinator_address", address, "--process_count", str(count)]
+        shared = ["--coordinator_address", address, "--process_count", str(count), "--heartbeat_timeout", "30"]
         return [self.start(name, *shared, "--process_index", str(index), **bindings) for index in range(count)]
 
     def close(self) -> None:
