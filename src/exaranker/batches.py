@@ -103,7 +103,8 @@ class Batches(Iterator[Batch]):
         self._mixed = len({dataset_of(task.name) for task in seqio.get_subtasks(get_task_or_mixture(spec.task))}) > 1
         if spec.repeat:
             _check_rows(spec, streams)
-        datasets = [_stream(spec, index).batch(self._rows).skip(self._delivered).prefetch(4) for index in streams]
+        batched = [_stream(spec, index).batch(self._rows).skip(self._delivered) for index in streams]
+        datasets = [dataset.prefetch(AGREED_AT_ONCE if agree else 4) for dataset in batched]
         self._iterators = [dataset.as_numpy_iterator() for dataset in datasets]
         self._empty = _without_rows(datasets[0].element_spec)
         self._read: deque[tuple[dict[str, np.ndarray], int]] = deque()  # whole batches, with the steps they are cut to

@@ -47,6 +47,13 @@ def test_padded_batches_are_cut_to_what_the_longest_row_of_all_processes_needs(r
         np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+def test_streams_that_do_not_divide_among_the_processes_are_refused(runs):
+    refused = runs.start_job("refused", 2, **{**BINDINGS, "DATA_STREAMS": 1})
+    assert [run.end() for run in refused] == [2, 2]
+    problem = "DATA_STREAMS 1 do not divide among the 2 processes: a stream fills 8 rows of a batch, this process holds"
+    assert all(problem in run.said for run in refused)
+
+
 def test_when_one_is_killed_the_others_end_and_the_restarted_job_ends_with_the_same_weights(runs, undisturbed):
     seed = time.time_ns()
     print(f"seed {seed}")
