@@ -1,4 +1,4 @@
-"""How vLLM is told what gin binds, and what the manifest says of it; the LLM itself runs in test_real_llm.py."""
+"""How vLLM is told what gin binds, and what the manifest says of it; the real LLM runs in test_real_llm.py."""
 
 import os
 import subprocess
@@ -6,7 +6,10 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from exaranker import schema
 from exaranker.preprocess import vllm_engine
 from exaranker.preprocess.vllm_engine import (
     VLLMConfig,
@@ -14,6 +17,7 @@ from exaranker.preprocess.vllm_engine import (
     engine_arguments,
     set_environment,
 )
+from exaranker.resources import shipped
 
 
 @pytest.mark.parametrize(
@@ -73,3 +77,24 @@ def test_batch_invariant_kernels_are_not_promised_on_a_cpu(tmp_path):
         "exaranker explain: error: vLLM has no batch-invariant kernels for CPUs "
         "(leave out vllm.batch_invariant: a shard is repeatable without it)"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="each rank needs a core of its own")
+def test_an_llm_is_split_over_two_ranks(tmp_path, tokenizer):
+    """SmolLM2's nine heads do not divide by two: a small Llama of random weights instead."""
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**shape, initializer_range=0.2, tie_word_embeddings=True))
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "llm")
+    tokenizer.save_pretrained(tmp_path / "llm")
+    words = ["explain", "--pairs", shipped("examples/sample") / "pairs.tsv", "--output_dir", tmp_path / "out"]
+    words += ["--limit", 8, f"--gin.explainer.llm='{tmp_path / 'llm'}'", "--gin.vllm.tensor_parallel_size=2"]
+    command = [sys.executable, "-m", "exaranker.cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (shard,) = schema.verify(tmp_path / "out")["shards"]
+    assert "2 x cpu with 1 thread" in shard["engine"]
+    assert shard["pairs"] == 8
+    assert shard["num_tokens"] > 100
