@@ -54,31 +54,20 @@ def test_streams_that_do_not_divide_among_the_processes_are_refused(runs):
     assert all(problem in run.said for run in refused)
 
 
-def test_a_job_that_is_stopped_by_sigterm_and_then_killed_ends_with_the_same_weights(runs, undisturbed):
-    """SIGTERM to one stops all at the same step; when one is killed, the others end too; the third job finishes."""
-    stopped = runs.start_job("stopped", 4, **FOUR)
-    stopped[0].wait_for(f"step 4/{STEPS}")
-    stopped[2].send(signal.SIGTERM)
-    for run in stopped:
-        run.finish()
-    assert "asked to stop: saved step" in stopped[0].said
-    assert all("asked to stop" not in run.said for run in stopped[1:])
-
+def test_when_one_is_killed_the_others_end_and_the_restarted_job_ends_with_the_same_weights(runs, undisturbed):
     seed = time.time_ns()
     print(f"seed {seed}")
     moments = random.Random(seed)
-    killed = runs.start_job("stopped", 4, **FOUR)
-    killed[0].wait_for(f"step {moments.randrange(10, STEPS - 1)}/{STEPS}")
+    job = runs.start_job("killed", 4, **FOUR)
+    job[0].wait_for(f"step {moments.randrange(4, STEPS - 1)}/{STEPS}")
     time.sleep(moments.uniform(0.0, 0.5))
-    victim = killed[moments.randrange(4)]
+    victim = job.pop(moments.randrange(4))
     victim.send(signal.SIGKILL)
     assert victim.end() == -signal.SIGKILL
-    assert all(run.end() != 0 for run in killed)
-
-    finished = [run.finish() for run in runs.start_job("stopped", 4, **FOUR)]
-    for run in (killed[0], finished[0]):
-        assert "resuming from step" in run.said
-    finished[0].assert_ended_as(undisturbed, STEPS)
+    assert all(run.end() != 0 for run in job)
+    restarted = [run.finish() for run in runs.start_job("killed", 4, **FOUR)]
+    assert "resuming from step" in restarted[0].said
+    restarted[0].assert_ended_as(undisturbed, STEPS)
 
 
 def test_a_checkpoint_that_one_process_cannot_read_is_damaged_for_all(runs, undisturbed):
@@ -91,4 +80,15 @@ def test_a_checkpoint_that_one_process_cannot_read_is_damaged_for_all(runs, undi
     assert f"checkpoint_{STEPS} is damaged" in continued[0].said
     assert "another process could not read it" in "".join(run.said for run in continued)
     assert f"resuming from step {STEPS - 3} in" in continued[0].said
+    continued[0].assert_ended_as(undisturbed, STEPS)
+
+
+def test_sigterm_to_one_stops_all_at_the_same_step_and_the_job_goes_on(runs, undisturbed):
+    job = runs.start_job("stopped", 4, **FOUR)
+    job[0].wait_for(f"step 4/{STEPS}")
+    job[2].send(signal.SIGTERM)
+    stopped = [run.finish() for run in job]
+    assert "asked to stop: saved step" in stopped[0].said
+    assert all("asked to stop" not in run.said for run in stopped[1:])
+    continued = [run.finish() for run in runs.start_job("stopped", 4, **FOUR)]
     continued[0].assert_ended_as(undisturbed, STEPS)
