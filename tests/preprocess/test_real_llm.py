@@ -77,7 +77,7 @@ def kill_while_generating(folder, options, wait):
 
 @pytest.mark.timeout(1800)
 def test_sigkill_at_three_random_moments_then_rerun_gives_the_same_bytes(tmp_path):
-    options = ["--limit", "24", "--shard_size", "8"]
+    options = ["--limit", "48", "--shard_size", "16"]
     assert explain(tmp_path / "undisturbed", *options)["num_shards"] == 3
     seconds = min(read_json(tmp_path / "undisturbed" / "run.json")["seconds"].values())
     spans = [(0, 0.6), (1.05, 1.6), (0, 0.6)]  # in shards: within the first, after one is finished, within the next
