@@ -98,15 +98,20 @@ class Batches(Iterator[Batch]):
         agree: Agree | None = None,
     ):
         self._spec, self._agree = spec, agree
-        self._delivered = state["batches"] if state else 0
+        self._first = state["batches"] if state else 0
         self._rows = spec.batch_size // spec.num_streams
         self._mixed = len({dataset_of(task.name) for task in seqio.get_subtasks(get_task_or_mixture(spec.task))}) > 1
         if spec.repeat:
             _check_rows(spec, streams)
-        batched = [_stream(spec, index).batch(self._rows).skip(self._delivered) for index in streams]
-        datasets = [dataset.prefetch(AGREED_AT_ONCE if agree else 4) for dataset in batched]
-        self._iterators = [dataset.as_numpy_iterator() for dataset in datasets]
-        self._empty = _without_rows(datasets[0].element_spec)
+        batched = [_stream(spec, index).batch(self._rows).skip(self._first) for index in streams]
+        self._datasets = [dataset.prefetch(AGREED_AT_ONCE if agree else 4) for dataset in batched]
+        self._empty = _without_rows(self._datasets[0].element_spec)
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Goes back to the first batch, without tracing the pipeline anew."""
+        self._delivered = self._first
+        self._iterators = [dataset.as_numpy_iterator() for dataset in self._datasets]
         self._read: deque[tuple[dict[str, np.ndarray], int]] = deque()  # whole batches, with the steps they are cut to
 
     def __next__(self) -> Batch:
@@ -152,10 +157,10 @@ class Batches(Iterator[Batch]):
 
 def _check_rows(spec: BatchSpec, streams: Sequence[int]) -> None:
     """A stream without rows, repeated, would be waited for without end."""
-    once = replace(spec, repeat=False, shuffle=False, pack=False)
+    once = replace(spec, repeat=False, shuffle=False)
     for index in streams:
         try:
-            empty = not any(True for _ in _stream(once, index).take(1))
+            empty = not any(True for _ in untuned(_rows(once, index)).take(1))
         except tf.errors.OpError as error:
             raise input_error(error) from error
         if empty:
@@ -165,6 +170,13 @@ def _check_rows(spec: BatchSpec, streams: Sequence[int]) -> None:
 
 
 def _stream(spec: BatchSpec, index: int) -> tf.data.Dataset:
+    """What a model is given, packed or padded."""
+    convert = _decoder_only if spec.family == DECODER_ONLY else _encoder_decoder
+    return untuned(convert(_rows(spec, index), spec))
+
+
+def _rows(spec: BatchSpec, index: int) -> tf.data.Dataset:
+    """The task's rows of one stream."""
     task = get_task_or_mixture(spec.task)
     if spec.split not in task.splits:
         raise InputError(f"task {spec.task} has no split {spec.split!r}", hint=f"it has: {', '.join(task.splits)}")
@@ -172,7 +184,7 @@ def _stream(spec: BatchSpec, index: int) -> tf.data.Dataset:
         _check_cached(task, spec.split)
     # A mixture drops what it is not told to keep.
     keep = {"passthrough_features": KEPT} if isinstance(task, seqio.Mixture) else {}
-    dataset = task.get_dataset(
+    return task.get_dataset(
         sequence_length=dict(spec.lengths),
         split=spec.split,
         shuffle=spec.shuffle,
@@ -183,8 +195,13 @@ def _stream(spec: BatchSpec, index: int) -> tf.data.Dataset:
         trim_output_features=False,  # the preprocessor has cut what may be cut
         **keep,
     )
-    convert = _decoder_only if spec.family == DECODER_ONLY else _encoder_decoder
-    return convert(dataset, spec)
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Without tf.data's tuner, whose thread is at times seconds or minutes late to notice that an iterator is gone."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _check_cached(task: seqio.Task | seqio.Mixture, split: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from exaranker.batches import input_error
+from exaranker.batches import input_error, untuned
 from exaranker.checkpoints import ModelCard
 from exaranker.errors import InputError
 from exaranker.infer_config import DatasetConfig
@@ -61,7 +61,7 @@ def read_rows(task: seqio.Task, config: DatasetConfig, shard_id: int = 0, num_sh
         trim_output_features=False,  # the preprocessor has cut what may be cut
     )
     try:
-        yield from islice(dataset.as_numpy_iterator(), config.num_examples)
+        yield from islice(untuned(dataset).as_numpy_iterator(), config.num_examples)
     except tf.errors.OpError as error:
         raise input_error(error) from error
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from exaranker.batches import Batches
 from exaranker.checkpoints import ModelCard, TrainCheckpoints, find_checkpoint, has_checkpoint, save_tokenizer
 from exaranker.errors import InputError
 from exaranker.flops import peak_flops, train_flops
@@ -63,6 +64,7 @@ class Run:
         self.first, self.step = data["first"], int(self.state.step)
         self.last = self.config.last_step(self.first)
         self.batches = open_batches(self.config, setup.mesh, "train", data["rows"])
+        self._validation: Batches | None = None
         self._compiled: dict[Any, tuple[Any, float]] = {}
         self._peak = peak
         self.window = Window(data["window"])
@@ -162,10 +164,17 @@ class Run:
         _say("validation  " + shown(figures))
         return figures
 
+    def _validation_batches(self) -> Batches:
+        """From the first one on; the pipeline is traced once a run."""
+        if self._validation is None:
+            self._validation = open_batches(self.config, self.setup.mesh, "validation")
+        else:
+            self._validation.rewind()
+        return self._validation
+
     def _validation_sums(self) -> dict[str, float]:
         total: dict[str, float] = {}
-        batches = open_batches(self.config, self.setup.mesh, "validation")
-        for batch in itertools.islice(batches, self.config.eval.steps):
+        for batch in itertools.islice(self._validation_batches(), self.config.eval.steps):
             sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, batch.arrays))
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
         return total

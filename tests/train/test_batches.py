@@ -139,6 +139,19 @@ def test_state_goes_on_after_the_last_batch_delivered(options):
             np.testing.assert_array_equal(array, again.arrays[name])
 
 
+def test_a_rewound_split_begins_again():
+    given = spec(num_streams=2, pack=False, **ONCE)
+    batches = Batches(given, range(2))
+    first = list(batches)
+    assert len(first) > 2
+    for read in (0, 1, len(first)):  # before its end, and after it
+        batches.rewind()
+        assert [batch.ids for batch in islice(batches, read)] == [batch.ids for batch in first[:read]]
+    batches.rewind()
+    assert batches.state() == {"batches": 0}
+    assert [batch.ids for batch in batches] == [batch.ids for batch in first]
+
+
 def test_an_epoch_has_every_row_once_and_the_last_batch_is_filled_up():
     given = spec(pack=False, batch_size=50, **ONCE)
     batches = list(Batches(given))

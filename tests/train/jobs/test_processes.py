@@ -13,6 +13,7 @@ STEPS = 21
 BINDINGS = {"TRAIN_STEPS": STEPS, "DATA_STREAMS": 4, "LOG_PERIOD": 1, "CHECKPOINT_PERIOD": 3, "LEARNING_RATE": 0.001}
 BINDINGS |= {"ACTIVATION_DTYPE": "float32", "EVAL_PERIOD": 6, "EVAL_STEPS": 40}
 FOUR = {**BINDINGS, "MESH_FSDP": 2, "MESH_TENSOR": 2}  # each holds a quarter of the state; two share a batch's rows
+APART = {**BINDINGS, "MESH_FSDP": 4}  # each holds a quarter of the state and of a batch's rows: a stream of its own
 
 pytestmark = pytest.mark.slow
 
@@ -23,15 +24,28 @@ def undisturbed(runs):
     return finished[0]
 
 
-def test_four_processes_train_as_one_with_the_same_streams(runs, undisturbed):
-    one = runs.start("one", **BINDINGS).finish()
-    ours, theirs = undisturbed.curve(), one.curve()
+@pytest.fixture(scope="module")
+def one(runs):
+    return runs.start("one", **BINDINGS).finish()
+
+
+def test_four_processes_of_which_two_share_rows_train_as_one_with_the_same_streams(one, undisturbed):
+    assert_trained_alike(undisturbed, one)
+
+
+def test_four_processes_that_each_read_a_stream_of_their_own_train_as_one(runs, one):
+    job = [run.finish() for run in runs.start_job("apart", 4, **APART)]
+    assert_trained_alike(job[0], one)
+
+
+def assert_trained_alike(several, one):
+    ours, theirs = several.curve(), one.curve()
     assert [(row["step"], row["split"]) for row in ours] == [(row["step"], row["split"]) for row in theirs]
     for name in ("loss", "label_loss", "explanation_loss", "label_accuracy"):
         np.testing.assert_allclose(*([row[name] for row in rows] for rows in (ours, theirs)), rtol=0, atol=1e-5)
     assert [row.get("padding") for row in ours] == [row.get("padding") for row in theirs]
     expected = one.state(STEPS)
-    for name, array in undisturbed.state(STEPS).items():
+    for name, array in several.state(STEPS).items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
