@@ -198,7 +198,7 @@ def _rows(spec: BatchSpec, index: int) -> tf.data.Dataset:
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Without tf.data's tuner, whose thread is at times seconds or minutes late to notice that an iterator is gone."""
+    """Without tf.data's tuner, whose thread may notice some 20 seconds late that an iterator is gone: runs end late."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)

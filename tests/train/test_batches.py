@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from exaranker.batches import Batches, BatchSpec
 from exaranker.errors import InputError
@@ -150,6 +151,15 @@ def test_a_rewound_split_begins_again():
     batches.rewind()
     assert batches.state() == {"batches": 0}
     assert [batch.ids for batch in batches] == [batch.ids for batch in first]
+
+
+@pytest.mark.parametrize("family", [ENCODER_DECODER, DECODER_ONLY])
+def test_no_pipeline_has_a_tuner_that_would_outlive_it(family, monkeypatch):
+    opened = []
+    begin = tf.data.Dataset.as_numpy_iterator
+    monkeypatch.setattr(tf.data.Dataset, "as_numpy_iterator", lambda self: opened.append(self) or begin(self))
+    next(Batches(spec(family)))
+    assert [dataset.options().autotune.enabled for dataset in opened] == [False]
 
 
 def test_an_epoch_has_every_row_once_and_the_last_batch_is_filled_up():
