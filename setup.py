@@ -8,27 +8,36 @@ from setuptools import setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "src/exaranker/__init__.py").read_text()).group(1)
 
+
+def folders_of(*roots: str) -> list[str]:
+    """These folders of gin files and all below them."""
+    found = (path for root in roots for path in (ROOT / root, *ROOT.glob(f"{root}/**/")))
+    return sorted({path.relative_to(ROOT).as_posix() for path in found if path.name != "__pycache__"})
+
+
 # Package -> folder of the checkout. Listed by hand: find_packages() would ship `gin`, `tests` and `scripts` as such.
 PACKAGES = {
     "exaranker": "src/exaranker",
+    "exaranker.checkpoints": "src/exaranker/checkpoints",
+    "exaranker.checkpoints.convert": "src/exaranker/checkpoints/convert",
     "exaranker.commands": "src/exaranker/commands",
+    "exaranker.devices": "src/exaranker/devices",
+    "exaranker.evaluate": "src/exaranker/evaluate",
+    "exaranker.infer": "src/exaranker/infer",
+    "exaranker.losses": "src/exaranker/losses",
     "exaranker.models": "src/exaranker/models",
-    "exaranker.convert": "src/exaranker/convert",
+    "exaranker.rank": "src/exaranker/rank",
+    "exaranker.train": "src/exaranker/train",
     "exaranker.preprocess": "preprocess",
+    "exaranker.preprocess.dataset": "preprocess/dataset",
+    "exaranker.preprocess.engines": "preprocess/engines",
+    "exaranker.preprocess.filters": "preprocess/filters",
+    "exaranker.preprocess.inspect": "preprocess/inspect",
+    "exaranker.preprocess.pairs": "preprocess/pairs",
     "exaranker.preprocess.prompts": "preprocess/prompts",
     "exaranker.tasks": "tasks",
-    "exaranker.gin": "gin",
-    "exaranker.gin.explainers": "gin/explainers",
-    "exaranker.gin.models": "gin/models",
-    "exaranker.gin.optimizers": "gin/optimizers",
-    "exaranker.gin.pairs": "gin/pairs",
-    "exaranker.gin.runs": "gin/runs",
-    "exaranker.t5x_configs": "t5x_configs",
-    "exaranker.t5x_configs.upstream": "t5x_configs/upstream",
-    "exaranker.t5x_configs.upstream.models": "t5x_configs/upstream/models",
-    "exaranker.t5x_configs.upstream.optimizers": "t5x_configs/upstream/optimizers",
-    "exaranker.t5x_configs.upstream.runs": "t5x_configs/upstream/runs",
     "exaranker.examples.sample": "examples/sample",
+    **{f"exaranker.{folder.replace('/', '.')}": folder for folder in folders_of("gin", "t5x_configs")},
 }
 
 # Lower bounds are the versions the tests ran with; requirements/ has the whole tested environment.
@@ -99,7 +108,8 @@ setup(
     package_dir=PACKAGES,
     packages=list(PACKAGES),
     package_data={
-        "exaranker": ["py.typed", "*.j2"],
+        "exaranker": ["py.typed"],
+        "exaranker.evaluate": ["*.j2"],
         "exaranker.preprocess.prompts": ["*.yaml"],
         "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},

@@ -25,17 +25,17 @@ from typing import Any, NamedTuple, TypeVar
 
 from exaranker.errors import require
 from exaranker.files import write_json
-from exaranker.preprocess.configs import ExplainerConfig
-from exaranker.preprocess.dataset import open_dataset
-from exaranker.preprocess.engines import Call, Completion, Engine, EngineInfo, Sampling
+from exaranker.preprocess.config import ExplainerConfig
+from exaranker.preprocess.dataset.writer import open_dataset
+from exaranker.preprocess.engines.base import Call, Completion, Engine, EngineInfo, Sampling
+from exaranker.preprocess.engines.llms import find_llm, load_tokenizer
+from exaranker.preprocess.engines.runners import EngineSpec
+from exaranker.preprocess.engines.vllm import VLLMConfig, VLLMEngine
 from exaranker.preprocess.explain import Job, explain, pending, plan_of
-from exaranker.preprocess.llms import find_llm, load_tokenizer
-from exaranker.preprocess.prompting import Prompt, Prompter, load_style
-from exaranker.preprocess.readers import read_tsv
-from exaranker.preprocess.runners import EngineSpec
-from exaranker.preprocess.selection import select
-from exaranker.preprocess.vllm_engine import VLLMConfig, VLLMEngine
-from exaranker.resources import shipped
+from exaranker.preprocess.pairs.selection import select
+from exaranker.preprocess.pairs.text import read_tsv
+from exaranker.preprocess.prompts.prompter import Prompt, Prompter, load_style
+from exaranker.shipped import shipped
 
 LLM = find_llm("smollm2").path
 CONFIG = ExplainerConfig()

@@ -16,15 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from exaranker.batches import Batches, BatchSpec
 from exaranker.cli import main as exaranker
 from exaranker.files import write_json
-from exaranker.metrics import read_metrics
 from exaranker.models.t5 import T5Config
-from exaranker.resources import shipped
+from exaranker.shipped import shipped
 from exaranker.tasks import register_dataset
 from exaranker.templates import ENCODER_DECODER
-from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig, train
+from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
+from exaranker.train.batches import Batches, BatchSpec
+from exaranker.train.log import read_metrics
+from exaranker.train.run import train
 
 SAMPLE = shipped("examples/sample")
 VOCABULARY = str(SAMPLE / "spiece.model")

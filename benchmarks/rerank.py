@@ -22,13 +22,14 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from exaranker import models
-from exaranker.buckets import batches
-from exaranker.checkpoints import ModelCard, save_model
-from exaranker.convert.huggingface import write_huggingface
+from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.convert.huggingface import write_huggingface
+from exaranker.checkpoints.store import save_model
 from exaranker.files import write_json
 from exaranker.models.t5 import T5Config
-from exaranker.reranker import Pair, Reranker
-from exaranker.resources import shipped
+from exaranker.rank.length_buckets import batches
+from exaranker.rank.reranker import Pair, Reranker
+from exaranker.shipped import shipped
 from exaranker.templates import EXARANKER
 from exaranker.tokenization import Tokenizer, load_tokenizer
 from exaranker.trec import read_run, read_texts

@@ -17,7 +17,7 @@ from typing import Any
 
 from exaranker.files import read_json, write_json
 
-MODELS = ("t5_1_0_base", "t5_1_0_large", "t5_1_0_3b", "t5_1_0_11b")
+MODELS = ("t5_1_0/base", "t5_1_0/large", "t5_1_0/3b", "t5_1_0/11b")
 TOPOLOGIES = ("v5e:2x4", "v5e:4x4", "v4:2x2x2", "v5p:2x2x2", "v6e:4x4")
 STEPS = ("train", "rerank")
 RECIPE = "t5x_configs/exaranker_base.gin"  # AdamW, 128 rows of 512 + 512 tokens; the same for every size

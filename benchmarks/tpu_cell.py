@@ -26,18 +26,17 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from exaranker import models
-from exaranker.chips import CHIPS
-from exaranker.collectives import collectives, sent_by_kind
-from exaranker.configured import configured
-from exaranker.flops import forward_flops, train_flops
-from exaranker.gin_flags import parse_gin
+from exaranker.devices.accelerators import CHIPS
+from exaranker.devices.collectives import collectives, sent_by_kind
+from exaranker.devices.flops import forward_flops, train_flops
+from exaranker.devices.mesh import MeshConfig
+from exaranker.gin_config import configured, parse_gin
 from exaranker.models import ModelConfig
 from exaranker.models.decoding import first_step_logits
 from exaranker.models.t5 import T5Config
-from exaranker.partitioning import MeshConfig
-from exaranker.reranker import ACCELERATOR_TOKEN_BUDGET, _round_kernels
+from exaranker.rank.reranker import ACCELERATOR_TOKEN_BUDGET, _round_kernels
 from exaranker.train import TrainConfig
-from exaranker.train_setup import abstract_batch, assemble, layout
+from exaranker.train.setup import abstract_batch, assemble, layout
 
 RERANK_LENGTH = 128  # the bucket of MS MARCO's mean input
 # The recipe as it is, then with less and less memory, until it fits.

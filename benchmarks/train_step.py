@@ -88,7 +88,7 @@ def model_flops(shape: str) -> float:
     from train_worker import SHAPES, features
 
     from exaranker import models
-    from exaranker.flops import train_flops
+    from exaranker.devices.flops import train_flops
 
     module, batch = models.build(SHAPES[shape]), features(shape)
     params = jax.eval_shape(lambda: nn.meta.unbox(module.init(jax.random.key(0), batch)["params"]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from exaranker.memory import keep_freed_memory
+from exaranker.devices.malloc import keep_freed_memory
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
 
@@ -49,10 +49,10 @@ def ours(shape: str, dtype: str) -> Step:
     """The step that `exaranker train` runs."""
     import dataclasses
 
-    from exaranker.optimizers import AdamW, LearningRate
-    from exaranker.partitioning import global_batch
-    from exaranker.train_config import DataConfig, TrainConfig
-    from exaranker.train_setup import assemble, layout, random_state
+    from exaranker.devices.mesh import global_batch
+    from exaranker.train.config import DataConfig, TrainConfig
+    from exaranker.train.optimizers import AdamW, LearningRate
+    from exaranker.train.setup import assemble, layout, random_state
 
     model = dataclasses.replace(SHAPES[shape], dtype=dtype)
     data = DataConfig("", {"inputs": SOURCE, "targets": TARGET}, batch_size=ROWS, pack=False)

@@ -18,15 +18,15 @@ from typing import NamedTuple
 
 import jax
 
-from exaranker.collectives import collectives, sent_by_kind
+from exaranker.devices.collectives import collectives, sent_by_kind
+from exaranker.devices.mesh import MeshConfig
 from exaranker.files import write_json
 from exaranker.models import ModelConfig
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.optimizers import AdamW
-from exaranker.partitioning import MeshConfig
-from exaranker.train_config import DataConfig, TrainConfig
-from exaranker.train_setup import abstract_batch, assemble, layout
+from exaranker.train.config import DataConfig, TrainConfig
+from exaranker.train.optimizers import AdamW
+from exaranker.train.setup import abstract_batch, assemble, layout
 
 ROWS = 2  # per device
 SIZES = {"vocab_size": 512, "emb_dim": 128, "num_heads": 4, "head_dim": 32, "mlp_dim": 256, "dtype": "float32"}

@@ -7,7 +7,7 @@ CHECKPOINT is a MODEL_DIR of `exaranker train` or `exaranker import`, for exampl
 
 import sys
 
-from exaranker.reranker import Reranker
+from exaranker.rank.reranker import Reranker
 
 QUERY = "why is the sky blue"
 PASSAGES = [

@@ -6,7 +6,7 @@ python examples/score_stream.py CHECKPOINT < pairs.jsonl > scores.txt
 import json
 import sys
 
-from exaranker.reranker import Reranker
+from exaranker.rank.reranker import Reranker
 
 
 def main(checkpoint: str) -> None:

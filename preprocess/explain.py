@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from exaranker.errors import require
-from exaranker.preprocess.configs import ExplainerConfig
-from exaranker.preprocess.dataset import Dataset, Plan, open_dataset
-from exaranker.preprocess.prompting import Prompter
-from exaranker.preprocess.relevance import RelevanceAsker
-from exaranker.preprocess.runners import EngineSpec
-from exaranker.preprocess.selection import Selection, batches
-from exaranker.preprocess.shards import SAMPLING_FIELDS, Recipe, Shard
+from exaranker.preprocess.config import ExplainerConfig
+from exaranker.preprocess.dataset.writer import Dataset, Plan, open_dataset
+from exaranker.preprocess.engines.runners import EngineSpec
+from exaranker.preprocess.pairs.selection import Selection, batches
+from exaranker.preprocess.prompts.prompter import Prompter
+from exaranker.preprocess.prompts.relevance import RelevanceAsker
+from exaranker.preprocess.recipe import SAMPLING_FIELDS, Recipe, Shard
 
 
 class Job(NamedTuple):

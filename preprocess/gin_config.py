@@ -3,11 +3,11 @@
 from typing import Any
 
 from exaranker.errors import require
-from exaranker.preprocess.configs import ExplainerConfig
-from exaranker.preprocess.ray_engine import RayConfig
-from exaranker.preprocess.readers import InputConfig
-from exaranker.preprocess.server_client import ServerConfig
-from exaranker.preprocess.vllm_engine import VLLMConfig
+from exaranker.preprocess.config import ExplainerConfig
+from exaranker.preprocess.engines.ray import RayConfig
+from exaranker.preprocess.engines.server_client import ServerConfig
+from exaranker.preprocess.engines.vllm import VLLMConfig
+from exaranker.preprocess.pairs.text import InputConfig
 
 gin: Any = require("gin", "explain")
 

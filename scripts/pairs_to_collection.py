@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from exaranker.files import write_text
-from exaranker.preprocess.readers import read_tsv
+from exaranker.preprocess.pairs.text import read_tsv
 from exaranker.trec import ScoredDoc, write_run
 
 

@@ -1,8 +1,15 @@
-"""What runs in parallel have in common: workers have cores of their own, and begin with the slow files."""
+"""What all tests share: cores of their own for parallel workers, slow files first, and an explained dataset."""
 
 import os
+from pathlib import Path
 
 import pytest
+
+from exaranker.files import sha256_file, write_json
+from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
+from exaranker.trec import read_texts
+
+SAMPLE = Path(__file__).parents[1] / "examples/sample"
 
 
 def pytest_configure() -> None:
@@ -17,3 +24,60 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no worker starts one when the other has nothing left to do."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def sample_rows(count: int) -> list[ExplainedPair]:
+    """The first pairs; the explanation tells whether the passage has a word of the query."""
+    lines = (SAMPLE / "pairs.tsv").read_text().splitlines()[:count]
+    split = [line.split("\t") for line in lines]
+    return [_explained(f"q{i}", f"d{i}", query, passage, int(label)) for i, (label, query, passage) in enumerate(split)]
+
+
+def judged_rows(count: int) -> list[ExplainedPair]:
+    """Pairs of the test topics: the first of grade 3 and as many of grade 0."""
+    queries, passages = (read_texts(SAMPLE / name) for name in ("queries.tsv", "passages.tsv"))
+    judged = [line.split() for line in (SAMPLE / "qrels.txt").read_text().splitlines()]
+    chosen = [row for grade in ("0", "3") for row in [row for row in judged if row[3] == grade][: count // 2]]
+    return [_explained(query, doc, queries[query], passages[doc], int(grade)) for query, _, doc, grade in chosen]
+
+
+def write_dataset(directory: Path, rows: list[ExplainedPair], num_shards: int) -> Path:
+    """TFRecord shards and a complete manifest, as `exaranker explain` leaves them."""
+    import tensorflow as tf
+
+    directory.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for index in range(num_shards):
+        path = directory / f"explanations-{index:05}-of-{num_shards:05}.tfrecord"
+        mine = rows[index::num_shards]
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for row in mine:
+                writer.write(to_example(row))
+        digest = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        shards.append({"file": path.name, "rows": len(mine), **digest})
+    manifest = {"schema_version": SCHEMA_VERSION, "complete": True, "num_shards": num_shards, "shards": shards}
+    write_json(directory / MANIFEST, manifest)
+    return directory
+
+
+def _explained(query_id: str, doc_id: str, query: str, passage: str, label: int) -> ExplainedPair:
+    shared = [word for word in query.split() if word in passage.lower()]
+    why = f"The passage speaks of {' and '.join(shared[:4])}." if shared else "The passage speaks of other things."
+    values: dict[str, object] = {"query_id": query_id, "doc_id": doc_id, "query": query, "passage": passage}
+    values |= {"label": label, "relevant": int(label > 0), "explanation": why}
+    values |= {"explainer": "test", "finish_reason": "stop"}
+    rest = {name: kind() for name, kind in ExplainedPair.__annotations__.items() if name not in values}
+    return ExplainedPair(**(values | rest))
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> Path:
+    """128 explained pairs in 4 shards."""
+    return write_dataset(tmp_path_factory.mktemp("explanations"), sample_rows(128), 4)
+
+
+@pytest.fixture(scope="session")
+def dataset_of_512(tmp_path_factory) -> Path:
+    """All 432 training pairs of the sample and 80 of its judged ones, under one query id: all are in one split."""
+    rows = [row._replace(query_id="q1") for row in sample_rows(432) + judged_rows(80)]
+    return write_dataset(tmp_path_factory.mktemp("explanations_512"), rows, 4)

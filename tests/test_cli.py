@@ -74,7 +74,7 @@ def test_a_reader_that_has_gone_is_no_traceback(words, unbuffered, tmp_path):
 
 @pytest.mark.parametrize("package", ["tasks", "preprocess"])
 def test_bare_imports_are_refused(package, monkeypatch):
-    from exaranker.resources import shipped
+    from exaranker.shipped import shipped
 
     monkeypatch.syspath_prepend(str(shipped("")))
     monkeypatch.delitem(sys.modules, package, raising=False)

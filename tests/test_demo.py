@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from exaranker import demo, schema
-from exaranker.resources import shipped
+from exaranker.shipped import shipped
 
 
 @pytest.fixture(scope="module")

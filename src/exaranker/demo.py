@@ -17,7 +17,7 @@ from typing import Any
 
 from exaranker import __version__
 from exaranker.files import read_json, read_lines, sha256_file, write_json
-from exaranker.resources import shipped
+from exaranker.shipped import shipped
 from exaranker.trec import read_texts
 
 STYLES = ("label", "label_explanation")

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from exaranker import models
-from exaranker.convert.huggingface import read_huggingface
+from exaranker.checkpoints.convert.huggingface import read_huggingface
 
 T5_SHAPE = {
     "vocab_size": 160,

@@ -9,58 +9,58 @@ import pytest
 
 import gin
 from exaranker import models
-from exaranker.gin_flags import parse_gin
+from exaranker.gin_config import parse_gin
 
 GIN = Path(__file__).parents[2] / "gin"
-FILES = sorted((GIN / "models").glob("*.gin"))
-FAMILY_FILES = {"t5_1_0", "t5_1_1", "mt5", "umt5", "byt5", "decoder"}
+MODELS = GIN / "models"
+SIZES = sorted(path for path in MODELS.glob("*/*.gin") if path.stem != "common")
 
 # Millions of parameters; the publications round them. Flan and LM-adapted models share v1.1's shapes.
 PARAMETERS = {
-    "t5_1_0_small": 60.5,
-    "t5_1_0_base": 222.9,
-    "t5_1_0_large": 737.7,
-    "t5_1_0_3b": 2851.6,
-    "t5_1_0_11b": 11307.3,
-    "t5_1_1_small": 77.0,
-    "t5_1_1_base": 247.6,
-    "t5_1_1_large": 783.2,
-    "t5_1_1_xl": 2849.8,
-    "t5_1_1_xxl": 11135.3,
-    "mt5_small": 300.2,
-    "mt5_base": 582.4,
-    "mt5_large": 1229.6,
-    "mt5_xl": 3742.6,
-    "mt5_xxl": 12921.1,
-    "byt5_small": 299.6,
-    "byt5_base": 581.7,
-    "byt5_large": 1228.2,
-    "byt5_xl": 3737.8,
-    "byt5_xxl": 12906.9,
-    "umt5_small": 306.6,
-    "umt5_base": 592.0,
-    "umt5_xl": 3768.4,
-    "umt5_xxl": 12972.5,
-    "t5_tiny": 4.3,
-    "t5_sample": 8.4,
-    "decoder_tiny": 3.2,
-    "smollm2_135m": 134.5,
-    "smollm2_360m": 361.8,
-    "smollm2_1_7b": 1711.4,
-    "llama2_7b": 6738.4,
-    "llama3_8b": 8030.3,
-    "qwen2_0_5b": 494.0,
-    "qwen2_1_5b": 1543.7,
-    "qwen2_7b": 7615.6,
+    "t5_1_0/small": 60.5,
+    "t5_1_0/base": 222.9,
+    "t5_1_0/large": 737.7,
+    "t5_1_0/3b": 2851.6,
+    "t5_1_0/11b": 11307.3,
+    "t5_1_1/small": 77.0,
+    "t5_1_1/base": 247.6,
+    "t5_1_1/large": 783.2,
+    "t5_1_1/xl": 2849.8,
+    "t5_1_1/xxl": 11135.3,
+    "mt5/small": 300.2,
+    "mt5/base": 582.4,
+    "mt5/large": 1229.6,
+    "mt5/xl": 3742.6,
+    "mt5/xxl": 12921.1,
+    "byt5/small": 299.6,
+    "byt5/base": 581.7,
+    "byt5/large": 1228.2,
+    "byt5/xl": 3737.8,
+    "byt5/xxl": 12906.9,
+    "umt5/small": 306.6,
+    "umt5/base": 592.0,
+    "umt5/xl": 3768.4,
+    "umt5/xxl": 12972.5,
+    "t5_1_1/tiny": 4.3,
+    "t5_1_1/sample": 8.4,
+    "decoder/tiny": 3.2,
+    "smollm2/135m": 134.5,
+    "smollm2/360m": 361.8,
+    "smollm2/1_7b": 1711.4,
+    "llama2/7b": 6738.4,
+    "llama3/8b": 8030.3,
+    "qwen2/0_5b": 494.0,
+    "qwen2/1_5b": 1543.7,
+    "qwen2/7b": 7615.6,
 }
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in FAMILY_FILES], ids=lambda path: path.stem)
-def test_number_of_parameters(path):
-    parse_gin([], [f"include 'models/{path.name}'"], str(GIN))
+@pytest.mark.parametrize("name", [str(path.relative_to(MODELS).with_suffix("")) for path in SIZES])
+def test_number_of_parameters(name):
+    parse_gin([], [f"include 'models/{name}.gin'"], str(GIN))
     config = gin.query_parameter("%MODEL").scoped_configurable_fn()
     assert config == models.config_from_json(models.config_to_json(config))
-    name = path.stem.replace("flan_t5", "t5_1_1").replace("t5_1_1_lm100k", "t5_1_1")
+    name = name.replace("flan_t5", "t5_1_1").replace("t5_1_1_lm100k", "t5_1_1")
     assert millions_of_parameters(config) == pytest.approx(PARAMETERS[name], abs=0.1)
 
 

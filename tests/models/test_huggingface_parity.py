@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from exaranker.losses import LossConfig, token_losses
+from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoder import DecoderOnlyLayer
 from exaranker.models.decoding import first_step_logits, greedy_generate
 from exaranker.models.layers import RMSNorm

@@ -12,15 +12,15 @@ import transformers
 from scipy.stats import kendalltau
 
 from exaranker import models
-from exaranker.convert.huggingface import read_huggingface
-from exaranker.convert.transfer import import_checkpoint
-from exaranker.losses import LossConfig, token_losses
+from exaranker.checkpoints.convert.huggingface import read_huggingface
+from exaranker.checkpoints.convert.transfer import import_checkpoint
+from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoder import DecoderOnlyLayer
 from exaranker.models.decoding import greedy_generate
 from exaranker.models.layers import RMSNorm
-from exaranker.preprocess.embedded_llm import embedded_llm_dir
-from exaranker.reranker import Reranker
-from exaranker.resources import shipped
+from exaranker.preprocess.engines.embedded import embedded_llm_dir
+from exaranker.rank.reranker import Reranker
+from exaranker.shipped import shipped
 from exaranker.templates import encode_input, template_named
 from exaranker.tokenization import load_tokenizer
 

@@ -4,15 +4,15 @@ import hashlib
 
 import pytest
 
-from exaranker.preprocess.configs import ExplainerConfig
-from exaranker.preprocess.embedded_llm import embedded_llm_dir
-from exaranker.preprocess.engines import Completion, EngineInfo
+from exaranker.preprocess.config import ExplainerConfig
+from exaranker.preprocess.engines.base import Completion, EngineInfo
+from exaranker.preprocess.engines.embedded import embedded_llm_dir
+from exaranker.preprocess.engines.llms import load_tokenizer
+from exaranker.preprocess.engines.runners import EngineSpec
 from exaranker.preprocess.explain import Job
-from exaranker.preprocess.llms import load_tokenizer
-from exaranker.preprocess.prompting import Prompter, load_style
-from exaranker.preprocess.readers import with_text_ids
-from exaranker.preprocess.runners import EngineSpec
-from exaranker.preprocess.selection import select
+from exaranker.preprocess.pairs.selection import select
+from exaranker.preprocess.pairs.text import with_text_ids
+from exaranker.preprocess.prompts.prompter import Prompter, load_style
 
 
 def digest_answer(prompt):

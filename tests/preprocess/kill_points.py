@@ -14,16 +14,16 @@ from pathlib import Path
 
 import tensorflow  # noqa: F401 - imported before forking, so that no child has to
 
-from exaranker.preprocess.configs import ExplainerConfig
-from exaranker.preprocess.engines import Completion, EngineInfo
+from exaranker.preprocess.config import ExplainerConfig
+from exaranker.preprocess.engines.base import Completion, EngineInfo
+from exaranker.preprocess.engines.llms import load_tokenizer
+from exaranker.preprocess.engines.runners import EngineSpec, run_overlapping
+from exaranker.preprocess.engines.server import ServerEngine
+from exaranker.preprocess.engines.server_client import ServerConfig
 from exaranker.preprocess.explain import Job, explain
-from exaranker.preprocess.llms import load_tokenizer
-from exaranker.preprocess.prompting import Prompter, load_style
-from exaranker.preprocess.readers import with_text_ids
-from exaranker.preprocess.runners import EngineSpec, run_overlapping
-from exaranker.preprocess.selection import select
-from exaranker.preprocess.server_client import ServerConfig
-from exaranker.preprocess.server_engine import ServerEngine
+from exaranker.preprocess.pairs.selection import select
+from exaranker.preprocess.pairs.text import with_text_ids
+from exaranker.preprocess.prompts.prompter import Prompter, load_style
 
 STEPS = ("replace", "fsync", "open")
 SHARD_SIZE = 4

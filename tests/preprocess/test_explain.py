@@ -9,10 +9,10 @@ import pytest
 
 from exaranker import __version__, schema
 from exaranker.errors import InputError
-from exaranker.preprocess import dataset_files
-from exaranker.preprocess.engines import Completion
+from exaranker.preprocess.dataset import files as dataset_files
+from exaranker.preprocess.engines.base import Completion
 from exaranker.preprocess.explain import explain, summary
-from exaranker.preprocess.readers import with_text_ids
+from exaranker.preprocess.pairs.text import with_text_ids
 
 
 def rows(folder):

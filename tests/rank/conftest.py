@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from exaranker import models
-from exaranker.checkpoints import ModelCard, save_model
+from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.store import save_model
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.resources import shipped
+from exaranker.shipped import shipped
 from exaranker.templates import TEMPLATES, Template
 from exaranker.tokenization import load_tokenizer
 

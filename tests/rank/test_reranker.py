@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from exaranker.checkpoints import load_for_inference
+from exaranker.checkpoints.store import load_for_inference
 from exaranker.models import build
-from exaranker.reranker import Reranker
+from exaranker.rank.reranker import Reranker
 from exaranker.templates import encode_input, label_ids
 
 QUERY = "how do bees make honey"

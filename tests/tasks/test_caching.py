@@ -9,10 +9,10 @@ import pytest
 import seqio
 from seqio.utils import get_global_cache_dirs
 
-from exaranker.batches import Batches, BatchSpec
 from exaranker.errors import InputError
 from exaranker.tasks.registry import register_from_environment
 from exaranker.templates import ENCODER_DECODER
+from exaranker.train.batches import Batches, BatchSpec
 
 STYLES = ["label_explanation", "mismatched", "shuffled", "label_explanation_p50"]
 TASKS = [f"exaranker_sample_{style}" for style in STYLES]

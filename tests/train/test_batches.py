@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from exaranker.batches import Batches, BatchSpec
 from exaranker.errors import InputError
 from exaranker.files import write_json
-from exaranker.resources import shipped
 from exaranker.schema import MANIFEST, read_manifest
+from exaranker.shipped import shipped
 from exaranker.tasks import get_task_or_mixture, register_dataset, register_mixture
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, TEMPLATES, encode_input, label_ids
 from exaranker.tokenization import load_tokenizer
+from exaranker.train.batches import Batches, BatchSpec
 
 VOCABULARY = shipped("examples/sample") / "spiece.model"
 LENGTHS = {"inputs": 256, "targets": 64}

@@ -3,12 +3,12 @@
 import pytest
 
 from exaranker.cli import main
-from exaranker.dry_run import memory_bytes
 from exaranker.models import ModelConfig
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.train_config import DataConfig, TrainConfig
-from exaranker.train_setup import abstract_batch, assemble, layout
+from exaranker.train.config import DataConfig, TrainConfig
+from exaranker.train.dry_run import memory_bytes
+from exaranker.train.setup import abstract_batch, assemble, layout
 
 
 def test_prints_config_sizes_batch_and_memory_and_touches_nothing(tmp_path, capsys):
@@ -23,7 +23,7 @@ def test_prints_config_sizes_batch_and_memory_and_touches_nothing(tmp_path, caps
         "NUM_MICROBATCHES": 2,
     }
     words = [f"--gin.{name}={value!r}" for name, value in bindings.items()]
-    main(["train", "--gin_file", "models/t5_tiny.gin", "--gin_file", "runs/finetune.gin", *words, "--dry_run"])
+    main(["train", "--gin_file", "models/t5_1_1/tiny.gin", "--gin_file", "runs/finetune.gin", *words, "--dry_run"])
     printed = capsys.readouterr().out
     # v1.1: two 32,128 x 64 tables; per encoder layer 4 * 64^2 + 3 * 64 * 128 + 2 * 64, per decoder layer as much again
     # for attention and one more norm; two relative biases of 32 x 4; two final norms.

@@ -2,12 +2,13 @@
 
 import pytest
 
-from exaranker.losses import LossConfig
-from exaranker.metrics import read_metrics
+from exaranker.losses.token import LossConfig
 from exaranker.models.t5 import T5Config
-from exaranker.optimizers import AdamW, LearningRate
-from exaranker.resources import shipped
-from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig, train
+from exaranker.shipped import shipped
+from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
+from exaranker.train.log import read_metrics
+from exaranker.train.optimizers import AdamW, LearningRate
+from exaranker.train.run import train
 
 STEPS = 600
 SIZES = {

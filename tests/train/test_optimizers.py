@@ -8,7 +8,7 @@ import pytest
 
 from exaranker.errors import InputError
 from exaranker.models.stack import unstack_layers
-from exaranker.optimizers import Adafactor, AdamW, LearningRate
+from exaranker.train.optimizers import Adafactor, AdamW, LearningRate
 
 RANDOM = np.random.default_rng(0)
 MATRIX = RANDOM.normal(size=(130, 140))

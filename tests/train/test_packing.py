@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from exaranker import models
-from exaranker.batches import Batches, BatchSpec
-from exaranker.losses import LossConfig
+from exaranker.losses.token import LossConfig
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.resources import shipped
+from exaranker.shipped import shipped
 from exaranker.tasks import register_dataset
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER
-from exaranker.train_step import make_eval_step
+from exaranker.train.batches import Batches, BatchSpec
+from exaranker.train.step import make_eval_step
 
 SHAPE = {"vocab_size": 4096, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 16, "dtype": "float32"}
 FAMILIES = {

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from exaranker.batches import Batches, BatchSpec
 from exaranker.files import sha256_file, write_json
-from exaranker.losses import LossConfig, SoftTargets, soft_targets, token_losses
-from exaranker.preprocess.dataset import write_tfrecord
-from exaranker.resources import shipped
+from exaranker.losses.token import LossConfig, SoftTargets, soft_targets, token_losses
+from exaranker.preprocess.dataset.writer import write_tfrecord
 from exaranker.schema import MANIFEST, read_manifest, read_shard
+from exaranker.shipped import shipped
 from exaranker.tasks import register_dataset, register_mixture
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, TEMPLATES, label_ids
 from exaranker.tokenization import load_tokenizer
+from exaranker.train.batches import Batches, BatchSpec
 
 VOCABULARY = shipped("examples/sample") / "spiece.model"
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 5)), jnp.float32)

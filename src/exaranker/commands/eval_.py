@@ -2,7 +2,7 @@
 
 import argparse
 
-from exaranker.gin_flags import add_gin_arguments, parse_gin
+from exaranker.gin_config import add_gin_arguments, parse_gin
 
 SUMMARY = """Computes the metrics that a SeqIO task or mixture defines, over the predictions of a checkpoint.
 Writes the predictions and results.json. For measures of a ranking (nDCG, MAP), see `exaranker evaluate`."""
@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
-    from exaranker.configured import configured
-    from exaranker.infer_config import EvaluationConfig
-    from exaranker.infer_eval import RESULTS, evaluate
+    from exaranker.gin_config import configured
+    from exaranker.infer.config import EvaluationConfig
+    from exaranker.infer.evaluation import RESULTS, evaluate
 
     config, gin_text = configured(EvaluationConfig)
     if args.dry_run:

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from exaranker.errors import InputError, require
 from exaranker.files import prepare_output, write_json
@@ -43,70 +42,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     for module in ("ir_measures", "scipy", *(["matplotlib"] if args.plot else [])):
         require(module, "evaluate")
-    from exaranker import evaluate, trec_eval
+    from exaranker.evaluate import measures as measuring
+    from exaranker.evaluate import trec_eval
+    from exaranker.evaluate.table import remarks, table
 
     if args.plot and Path(args.plot).suffix not in PLOTS:
         raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
     for output in filter(None, (args.output, args.plot)):
         prepare_output(output)
-    measures = evaluate.parse_measures(args.measures, args.min_relevance)
-    qrels = evaluate.load_qrels(args.qrels)
-    runs = [evaluate.evaluate_run(qrels, path, name, measures) for name, path in _named(args.run)]
+    measures = measuring.parse_measures(args.measures, args.min_relevance)
+    qrels = measuring.load_qrels(args.qrels)
+    runs = [measuring.evaluate_run(qrels, path, name, measures) for name, path in _named(args.run)]
     second = trec_eval.describe()
     if "skipped" not in second:
         second["means"] = trec_eval.check(qrels, runs, measures, args.min_relevance)
-    results = evaluate.results(args.qrels, qrels, runs, args.min_relevance, second)
+    results = measuring.results(args.qrels, qrels, runs, args.min_relevance, second)
     print(table(results))
-    print(_remarks(results), file=sys.stderr)
+    print(remarks(results), file=sys.stderr)
     if args.output:
         write_json(args.output, results)
     if args.plot:
-        from exaranker import plots
+        from exaranker.evaluate import plots
 
         plots.save(plots.means(results["runs"]), args.plot)
-
-
-def table(results: dict[str, Any]) -> str:
-    """One line per run and, below, one per run and measure with its paired tests against the first run."""
-    runs, measures = results["runs"], list(results["runs"][0]["means"])
-    width = max(len(run["name"]) for run in runs)
-    lines = [" ".join([f"{'run':{width}}", *(f"{measure:>12}" for measure in measures), f"{'answered':>10}"])]
-    total = results["qrels"]["queries"]
-    for run in runs:
-        values = (f"{run['means'][measure]:12.4f}" for measure in measures)
-        lines.append(" ".join([f"{run['name']:{width}}", *values, f"{total - len(run['missing_queries']):>6}/{total}"]))
-    for run in runs[1:]:
-        lines += ["", f"{run['name']} against {runs[0]['name']}"]
-        lines += [f"  {measure:>12} {_comparison(versus)}" for measure, versus in run["versus_first"].items()]
-    return "\n".join(lines)
-
-
-def _comparison(versus: dict[str, float]) -> str:
-    return (
-        f"{versus['difference']:+.4f} [{versus['low']:+.4f}, {versus['high']:+.4f}]  "
-        f"t-test p={versus['p_t_test']:.4f}, randomisation p={versus['p_randomisation']:.4f}, "
-        f"better/worse/equal {versus['better']}/{versus['worse']}/{versus['equal']}"
-    )
-
-
-def _remarks(results: dict[str, Any]) -> str:
-    lines = []
-    for run in results["runs"]:
-        name, missing, unjudged = run["name"], run["missing_queries"], run["unjudged_queries"]
-        if missing:
-            lines.append(f"{name}: {len(missing)} judged queries are not answered and score 0: {_some(missing)}")
-        if unjudged:
-            lines.append(f"{name}: {len(unjudged)} queries are not in the qrels and not counted: {_some(unjudged)}")
-    second = results["trec_eval"]
-    if "skipped" in second:
-        return "\n".join([*lines, f"trec_eval was not asked: {second['skipped']}"])
-    asked = ", ".join(second["means"][0])
-    agreed = f"agrees to 4 decimals on {asked}" if asked else "has none of these measures"
-    return "\n".join([*lines, f"trec_eval (pyserini {second['pyserini']}, {second['java']}) {agreed}"])
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _named(words: list[str]) -> list[tuple[str, str]]:

@@ -4,8 +4,9 @@ import argparse
 import os
 from dataclasses import replace
 
-from exaranker.gin_flags import add_gin_arguments
-from exaranker.preprocess.sources import FORMATS
+from exaranker.gin_config import add_gin_arguments
+from exaranker.preprocess.engines.registry import ENGINES, NO_ENGINE
+from exaranker.preprocess.pairs.sources import FORMATS
 
 SUMMARY = """Has an LLM explain labelled pairs, and writes TFRecord shards with a manifest.
 
@@ -14,8 +15,6 @@ that out); any Hugging Face id or directory works by name, --gin.explainer.llm="
 kept when the command is run again, so an interrupted run continues. With --engine none no LLM is asked: the pairs
 become a dataset to train on labels only."""
 EXAMPLE = "exaranker explain --pairs pairs.tsv --output_dir out/explanations --limit 200 --balance"
-
-ENGINES = ("vllm", "server", "ray", "none")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,19 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--positive_grade", type=int, metavar="G", help="labels >= G count as relevant (default: 1)")
     parser.add_argument("--shard_size", type=int, metavar="N", help="pairs per shard, one LLM call (default: 256)")
-    parser.add_argument("--engine", choices=ENGINES, default="vllm", help="what runs the LLM (default: %(default)s)")
+    parser.add_argument(
+        "--engine", choices=(*ENGINES, NO_ENGINE), default="vllm", help="what runs the LLM (default: %(default)s)"
+    )
     add_gin_arguments(parser, required=False)
 
 
 def run(args: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notes would break into the progress bar
-    from exaranker.gin_flags import parse_gin
+    from exaranker.gin_config import parse_gin
     from exaranker.preprocess import gin_config
+    from exaranker.preprocess.dataset.unexplained import write_unexplained
     from exaranker.preprocess.explain import explain, summary
-    from exaranker.preprocess.jobs import make_job
-    from exaranker.preprocess.selection import select
-    from exaranker.preprocess.sources import open_source
-    from exaranker.preprocess.unexplained import NO_ENGINE, write_unexplained
+    from exaranker.preprocess.factory import make_job
+    from exaranker.preprocess.pairs.selection import select
+    from exaranker.preprocess.pairs.sources import open_source
 
     parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
     pairs, config = gin_config.pairs(), gin_config.explainer()

@@ -16,6 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from exaranker.convert.transfer import export_checkpoint
+    from exaranker.checkpoints.convert.transfer import export_checkpoint
 
     print(f"wrote {export_checkpoint(args.checkpoint, args.format, args.output)}")

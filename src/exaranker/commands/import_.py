@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from exaranker.convert.transfer import import_checkpoint
-    from exaranker.preprocess.llms import resolve_llm
+    from exaranker.checkpoints.convert.transfer import import_checkpoint
+    from exaranker.preprocess.engines.llms import resolve_llm
 
     source = Path(args.checkpoint)
     if args.format == "hf" and not source.is_dir():

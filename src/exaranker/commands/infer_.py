@@ -2,7 +2,7 @@
 
 import argparse
 
-from exaranker.gin_flags import add_gin_arguments, parse_gin
+from exaranker.gin_config import add_gin_arguments, parse_gin
 
 SUMMARY = """Runs a SeqIO task or mixture through a checkpoint: predictions, or scores of its targets, as JSON lines.
 A killed run continues when the same command is given again, and ends with the same bytes."""
@@ -18,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
-    from exaranker.configured import configured
-    from exaranker.infer import InferConfig, infer
+    from exaranker.gin_config import configured
+    from exaranker.infer import InferConfig
+    from exaranker.infer.run import infer
 
     config, gin_text = configured(InferConfig)
     if args.dry_run:

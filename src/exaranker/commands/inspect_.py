@@ -20,13 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from exaranker.files import write_text
-    from exaranker.preprocess.inspection import inspect
-    from exaranker.preprocess.inspection_report import report
+    from exaranker.preprocess.inspect.inspection import inspect
+    from exaranker.preprocess.inspect.report import report
 
     default = 100 if args.html else 3
     found = inspect(args.directory, default if args.examples is None else args.examples)
     if args.html:
-        from exaranker.preprocess.inspection_page import page
+        from exaranker.preprocess.inspect.page import page
 
         write_text(args.html, page(found, args.usd_per_hour))
         found.examples.clear()

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     for module in ("jinja2", "matplotlib"):
         require(module, "evaluate")
-    from exaranker import report
+    from exaranker.evaluate import report
 
     prepare_output(args.output)
     results = [report.read_results(path) for path in args.results]

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} {value}, expected at least {least}")
     for module in ("jax", "flax", "orbax.checkpoint"):
         require(module, "train")
-    from exaranker.rerank import RerankJob, rerank
+    from exaranker.rank.job import RerankJob, rerank
 
     job = RerankJob(**{field: getattr(args, field) for field in RerankJob.__dataclass_fields__})
     rerank(job)

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--k1 {args.k1} --b {args.b}, expected k1 >= 0 and 0 <= b <= 1")
     for module in ("bm25s", "Stemmer"):
         require(module, "evaluate")
-    from exaranker.retrieve import Bm25Index, Bm25Params, retrieve
+    from exaranker.rank.bm25 import Bm25Index, Bm25Params, retrieve
 
     prepare_output(args.output)
     started = time.monotonic()

@@ -2,8 +2,8 @@
 
 import argparse
 
-from exaranker.gin_flags import add_gin_arguments, parse_gin
-from exaranker.memory import keep_freed_memory
+from exaranker.devices.malloc import keep_freed_memory
+from exaranker.gin_config import add_gin_arguments, parse_gin
 
 SUMMARY = "Fine-tunes a reranker on a SeqIO task or mixture; run again, it continues from the newest checkpoint."
 EXAMPLE = """exaranker train --gin_file t5x_configs/sample_label.gin --gin.MODEL_DIR="'out/model'" \\
@@ -38,15 +38,16 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     keep_freed_memory()
     parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
-    from exaranker.partitioning import connect
+    from exaranker.devices.mesh import connect
 
     connect(args.coordinator_address, args.process_count, args.process_index, args.heartbeat_timeout)
-    from exaranker.configured import configured
-    from exaranker.train import TrainConfig, train
+    from exaranker.gin_config import configured
+    from exaranker.train import TrainConfig
+    from exaranker.train.run import train
 
     config, gin_text = configured(TrainConfig)
     if args.dry_run:
-        from exaranker.dry_run import describe
+        from exaranker.train.dry_run import describe
 
         print(f"{gin_text}\n{describe(config)}")
         return

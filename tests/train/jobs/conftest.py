@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from exaranker.resources import shipped
+from exaranker.shipped import shipped
 
 VOCABULARY = shipped("examples/sample") / "spiece.model"
 # Rates depend on the machine; everything else in the metrics is to repeat.
@@ -52,7 +52,7 @@ class Runs:
         directory = self.root / name
         given = {**self.bindings, "MODEL_DIR": str(directory), **bindings}
         words = [f"--gin.{key}={value!r}" for key, value in given.items()]
-        files = ["--gin_file", "models/t5_tiny.gin", "--gin_file", "runs/finetune.gin"]
+        files = ["--gin_file", "models/t5_1_1/tiny.gin", "--gin_file", "runs/finetune.gin"]
         command = [sys.executable, "-m", "exaranker.cli", "train", *files, *words, *flags]
         cache = {"JAX_COMPILATION_CACHE_DIR": str(self.root / "compiled"), **COMPILED, "XLA_FLAGS": QUICK}
         log = self.root / f"{len(self._started)}_{name}.log"

@@ -1,0 +1,1 @@
+"""The explanation dataset on disk: shards, rejected rows, manifest, lock."""

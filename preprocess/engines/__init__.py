@@ -1,0 +1,1 @@
+"""Engines: whatever runs the LLM, behind one small interface."""

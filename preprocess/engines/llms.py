@@ -1,0 +1,94 @@
+"""An LLM by name: the embedded one, a local directory, or a Hugging Face id; and what identifies its weights."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from exaranker.errors import InputError, require
+from exaranker.files import sha256_file
+from exaranker.preprocess.engines.embedded import NAME, embedded_llm_dir
+
+EMBEDDED = "smollm2"
+_WEIGHTS = ("*.safetensors", "*.bin")
+_TEXTS = ("*.json", "*.model", "*.jinja")
+_SECOND_COPY = "*consolidated*"  # some repositories hold the weights in their maker's own layout besides
+
+
+class FoundLLM(NamedTuple):
+    name: str  # as the dataset's `explainer` field has it
+    path: Path
+    revision: str | None = None  # the hub's commit, if it came from there
+
+
+class LocalLLM(NamedTuple):
+    name: str
+    path: Path
+    digest: str  # "sha256:..." of its files, or "revision:..." of the hub's commit
+
+
+def resolve_llm(name: str, *, weights: bool = True) -> LocalLLM:
+    """Finds an LLM's files and digests them.
+
+    Raises:
+        InputError: as `find_llm`.
+    """
+    found = find_llm(name, weights=weights)
+    digest = f"revision:{found.revision}" if found.revision else directory_digest(found.path)
+    return LocalLLM(found.name, found.path, digest)
+
+
+def find_llm(name: str, *, weights: bool = True) -> FoundLLM:
+    """Finds an LLM's files, downloading those of a hub id that are not cached, with or without its weights.
+
+    Raises:
+        InputError: it is neither a directory with a config.json nor an id that the hub or its cache knows.
+    """
+    if name == EMBEDDED:
+        return FoundLLM(NAME, embedded_llm_dir())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise InputError("no config.json here, so this is not a Hugging Face model", path=path)
+        return FoundLLM(path.resolve().name, path)
+    if name.startswith((".", "/", "~")):
+        raise InputError("no such directory", path=name, hint="explainer.llm is a directory, a hub id or 'smollm2'")
+    found = _from_hub(name, ("*.safetensors", *_TEXTS) if weights else _TEXTS)
+    if weights and not any(found.path.glob("*.safetensors")):
+        return _from_hub(name, (*_WEIGHTS, *_TEXTS))
+    return found
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """The `transformers` tokenizer of an LLM's directory."""
+    transformers = require("transformers", "explain")
+    return transformers.AutoTokenizer.from_pretrained(path)
+
+
+def decoder(path: str | Path) -> Callable[[Sequence[int]], str]:
+    """Token ids -> text, for a server that begins every text with the tokenizer's first token itself."""
+    tokenizer = load_tokenizer(path)
+
+    def decode(token_ids: Sequence[int]) -> str:
+        ids = list(token_ids)
+        begins = bool(ids) and tokenizer.bos_token_id is not None and tokenizer("").input_ids[:1] == ids[:1]
+        return tokenizer.decode(ids[1:] if begins else ids)
+
+    return decode
+
+
+def directory_digest(path: Path) -> str:
+    """sha256 over the names and contents of weights, config and tokenizer; about a second per GB."""
+    files = sorted({file for pattern in (*_WEIGHTS, *_TEXTS) for file in path.glob(pattern)})
+    lines = [f"{sha256_file(file)}  {file.name}\n" for file in files]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def _from_hub(name: str, files: Sequence[str]) -> FoundLLM:
+    hub = require("huggingface_hub", "explain")
+    try:
+        path = Path(hub.snapshot_download(name, allow_patterns=list(files), ignore_patterns=[_SECOND_COPY]))
+    except (OSError, ValueError, hub.errors.HfHubHTTPError, hub.errors.HFValidationError) as error:
+        problem = f"no LLM {name!r}: no such directory, and the hub says {type(error).__name__}"
+        raise InputError(problem, hint="check the name, or download it and give its directory") from error
+    return FoundLLM(name, path, path.name)

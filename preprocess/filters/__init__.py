@@ -1,0 +1,1 @@
+"""Filters: which of the LLM's texts are no explanations."""

@@ -1,0 +1,1 @@
+"""Inspection of an explanation dataset: verified, counted, shown."""

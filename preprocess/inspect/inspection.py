@@ -1,0 +1,106 @@
+"""What an explanation dataset holds, counted in one pass over its shards."""
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from exaranker.files import read_json
+from exaranker.preprocess.dataset.writer import RUN_FILE
+from exaranker.schema import ExplainedPair, read_shard, verify, verify_file
+
+BIN_WIDTH = 10  # words per bar of the length histogram
+
+
+class Spent(NamedTuple):
+    """What the shards cost whose times are known: those of other runs' folders may have lost their run.json."""
+
+    seconds: float
+    num_tokens: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A verified dataset's figures."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    examples: list[ExplainedPair]  # spread over the dataset
+    lengths: Counter[int]  # explanations by length in words // BIN_WIDTH
+    median_words: float
+    labels: Counter[int]
+    relevant: int
+    spent: Spent
+
+    @property
+    def rows(self) -> int:
+        return sum(shard["rows"] for shard in self.manifest["shards"])
+
+    @property
+    def pairs(self) -> int:
+        return sum(shard["pairs"] for shard in self.manifest["shards"])
+
+    @property
+    def reasons(self) -> Counter[str]:
+        counts = (Counter(shard["rejected"]["reasons"]) for shard in self.manifest["shards"])
+        return sum(counts, Counter[str]())
+
+
+def inspect(directory: str | Path, num_examples: int = 3) -> Inspection:
+    """Verifies every checksum, those of the rejected rows' files too, then reads every row.
+
+    Raises:
+        InputError: the folder is not a complete dataset, or a file is not what the manifest says.
+    """
+    directory = Path(directory)
+    manifest = verify(directory)
+    for record in _side_files(manifest):
+        verify_file(directory, record)
+    rows = sum(shard["rows"] for shard in manifest["shards"])
+    wanted = {i * rows // num_examples for i in range(num_examples)} if num_examples else set()
+    examples: list[ExplainedPair] = []
+    words: Counter[int] = Counter()
+    labels: Counter[int] = Counter()
+    relevant = 0
+    for number, row in enumerate(_rows(directory, manifest)):
+        words[len(row.explanation.split())] += 1
+        labels[row.label] += 1
+        relevant += row.relevant
+        if number in wanted:
+            examples.append(row)
+    lengths: Counter[int] = Counter()
+    for count, times in words.items():
+        lengths[count // BIN_WIDTH] += times
+    median = statistics.median(words.elements()) if words else 0.0
+    return Inspection(directory, manifest, examples, lengths, median, labels, relevant, _spent(directory, manifest))
+
+
+def rejected_rows(directory: Path, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of the side files."""
+    for record in _side_files(manifest):
+        with (directory / record["file"]).open(encoding="utf-8") as stream:
+            yield from map(json.loads, stream)
+
+
+def _side_files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    return [shard["rejected"] for shard in manifest["shards"] if "file" in shard["rejected"]]
+
+
+def _rows(directory: Path, manifest: dict[str, Any]) -> Iterator[ExplainedPair]:
+    for shard in manifest["shards"]:
+        yield from read_shard(directory / shard["file"])
+
+
+def _spent(directory: Path, manifest: dict[str, Any]) -> Spent:
+    path = directory / RUN_FILE
+    seconds = read_json(path)["seconds"] if path.is_file() else {}
+    timed = [shard for shard in manifest["shards"] if shard["file"] in seconds]
+    return Spent(
+        sum(seconds[shard["file"]] for shard in timed),
+        sum(shard["num_tokens"] for shard in timed),
+        sum(shard["pairs"] for shard in timed),
+    )

@@ -1,0 +1,113 @@
+"""Any dataset of `ir_datasets` by its id: its qrels, or its training triples, with the texts they name.
+
+Texts are looked up in ir_datasets' own store on disk, a batch at a time, so memory only holds the queries.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from exaranker.errors import InputError, nearest, require
+from exaranker.preprocess.pairs.selection import batches
+from exaranker.preprocess.pairs.text import InputConfig
+from exaranker.preprocess.pairs.triples import chosen
+from exaranker.schema import Pair
+
+BATCH_SIZE = 1000  # passages looked up at once
+
+
+class Judgement(NamedTuple):
+    query_id: str
+    doc_id: str
+    label: int
+
+
+@dataclass(frozen=True)
+class IrDataset:
+    """A dataset id, a reader of its pairs: one per judgement in the order of the qrels, or, with `as_triples`,
+    those that the rule of `config.triples` makes of its training triples ("docpairs").
+    """
+
+    name: str
+    config: InputConfig
+    as_triples: bool = False
+
+    def __call__(self) -> Iterator[Pair]:
+        """
+        Raises:
+            InputError: ir_datasets cannot get it, or a query or passage is missing.
+        """
+        with _explained(self.name):
+            store = self._dataset.docs_store()
+            for batch in batches(self._judgements(), BATCH_SIZE):
+                passages = store.get_many({row.doc_id for row in batch})
+                for row in batch:
+                    yield Pair(row.query_id, row.doc_id, self._query(row), self._passage(passages, row), row.label)
+
+    @cached_property
+    def _dataset(self) -> Any:
+        dataset = load(self.name)
+        needed = ("docs", "queries", "docpairs" if self.as_triples else "qrels")
+        missing = [part for part in needed if not dataset.has(part)]
+        if missing:
+            hint = "name a part of it that has them, see https://ir-datasets.com; triples need --format triples"
+            raise InputError(f"the dataset {self.name!r} has no {' and no '.join(missing)}", hint=hint)
+        return dataset
+
+    @cached_property
+    def _queries(self) -> dict[str, str]:
+        return {query.query_id: query.default_text() for query in self._dataset.queries_iter()}
+
+    def _judgements(self) -> Iterator[Judgement]:
+        if not self.as_triples:
+            for qrel in self._dataset.qrels_iter():
+                yield Judgement(qrel.query_id, qrel.doc_id, qrel.relevance)
+            return
+        triples = ((pair.query_id, pair.doc_id_a, pair.doc_id_b) for pair in self._dataset.docpairs_iter())
+        for (query_id, positive, negative), is_positive in chosen(triples, self.config, self.name):
+            yield Judgement(query_id, positive if is_positive else negative, self.config.positive_grade * is_positive)
+
+    def _query(self, row: Judgement) -> str:
+        if row.query_id not in self._queries:
+            raise InputError(f"{self.name}: query {row.query_id!r} is judged, but has no text")
+        return self._queries[row.query_id]
+
+    def _passage(self, passages: dict[str, Any], row: Judgement) -> str:
+        if row.doc_id not in passages:
+            raise InputError(f"{self.name}: doc {row.doc_id!r} is judged for {row.query_id!r}, but is not in its docs")
+        return passages[row.doc_id].default_text()
+
+
+def load(name: str) -> Any:
+    """The `ir_datasets.Dataset` of an id.
+
+    Raises:
+        InputError: ir_datasets is not installed, or knows no such id.
+    """
+    ir_datasets = require("ir_datasets", "datasets")
+    try:
+        return ir_datasets.load(name)
+    except KeyError as error:
+        problem = f"no file, no folder and no ir_datasets id is called {name!r}"
+        raise InputError(problem, hint=nearest(name, _suggested(name, ir_datasets.registry))) from error
+
+
+def _suggested(name: str, known: Any) -> list[str]:
+    """Of over a thousand ids, those that share the name's first part; else the first parts themselves."""
+    ids = [str(identifier) for identifier in known]
+    return [one for one in ids if one.startswith(name.partition("/")[0])] or [one for one in ids if "/" not in one]
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what ir_datasets raises when it cannot download or find a file into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError) as error:
+        problem = f"ir_datasets cannot get {name!r}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        hint = "it downloads to $IR_DATASETS_HOME (default ~/.ir_datasets); some collections must be put there by hand"
+        raise InputError(problem, hint=hint) from error

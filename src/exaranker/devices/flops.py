@@ -1,0 +1,72 @@
+"""What a training step costs in floating-point operations, and what the hardware could do in the same time."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from exaranker.devices.accelerators import CHIPS
+from exaranker.losses.sums import SHARE
+from exaranker.models import ModelConfig
+from exaranker.models.t5 import T5Config
+
+
+def train_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
+    """Model FLOPs of one step, without rematerialisation: forward once, backward twice (arXiv 2204.02311, app. B).
+
+    Every weight costs 2 FLOPs per position it is applied to; attention costs 4 * queries * keys * heads * head_dim.
+    Decoder-only models are held to what they need at least: logits of `answers.SHARE` of each row.
+    """
+    return 3.0 * forward_flops(config, params, batch)
+
+
+def forward_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
+    rows, target = batch["decoder_input_tokens"].shape
+    source = batch["encoder_input_tokens"].shape[1] if "encoder_input_tokens" in batch else 0
+    head = "token_embedder/embedding" if config.logits_via_embedding else "logits_dense/kernel"
+    total, answers = 0.0, target if isinstance(config, T5Config) else -(-target // SHARE)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        positions = answers if name.endswith(head) else _positions(name, source, target)
+        total += 2.0 * leaf.size * rows * positions
+    return total + rows * _attention(config, source, target)
+
+
+def peak_flops(device: Any, dtype: str) -> float:
+    """The device's dense FLOP/s in `dtype`: from the data sheet, else measured with one large matrix product."""
+    chip = CHIPS.get(device.device_kind)
+    if chip is None:
+        return _measured_peak(device, dtype)
+    return chip.bf16_flops if dtype == "bfloat16" else chip.bf16_flops / 2
+
+
+def _positions(name: str, source: int, target: int) -> int:
+    """How many positions of a row a parameter other than the head is multiplied with."""
+    if not name.endswith(("kernel", "bias")):
+        return 0
+    memory = "encoder_decoder_attention/key" in name or "encoder_decoder_attention/value" in name
+    return source if name.startswith("encoder/") or memory else target
+
+
+def _attention(config: ModelConfig, source: int, target: int) -> float:
+    width = 4.0 * config.num_heads * config.head_dim
+    if isinstance(config, T5Config):
+        decoder = config.num_decoder_layers * (target * target + target * source)
+        return width * (config.num_encoder_layers * source * source + decoder)
+    return width * config.num_layers * target * target
+
+
+def _measured_peak(device: Any, dtype: str, size: int = 1024, repeats: int = 8) -> float:
+    """The best of a few products: other work on the machine only makes them slower."""
+    a = jax.device_put(jnp.ones((size, size), dtype), device)
+    multiply = jax.jit(lambda a: jax.lax.dot(a, a, preferred_element_type=jnp.float32))
+    multiply(a).block_until_ready()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        multiply(a).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    # Virtual devices share one machine's cores.
+    return 2.0 * size**3 / best / (jax.local_device_count() if device.platform == "cpu" else 1)

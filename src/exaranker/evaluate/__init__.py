@@ -1,0 +1,1 @@
+"""Evaluation of runs against qrels: measures, tests, tables, plots, the report."""

@@ -1,0 +1,198 @@
+"""The same figures a second time, by pyserini's trec_eval, when there is a Java that can run it.
+
+pyserini starts `java` from PATH and builds an OpenAI client on import, so it runs as a child process with its own
+environment. It reads copies in plain TREC form: it takes a run without the word Q0 in its first line for MS MARCO's.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ir_measures.measures import Measure
+
+from exaranker.errors import InputError
+from exaranker.evaluate.measures import RunResult
+from exaranker.trec import Qrel, read_run
+
+MIN_JAVA = 21  # pyserini 1.x is compiled for it
+TIMEOUT = 1800  # seconds
+
+# ir-measures' name -> trec_eval's, with the suffix a cutoff takes.
+NAMES = {
+    "nDCG": ("ndcg", "ndcg_cut"),
+    "AP": ("map", "map_cut"),
+    "RR": ("recip_rank", None),
+    "R": (None, "recall"),
+    "P": (None, "P"),
+    "Success": (None, "success"),
+    "Rprec": ("Rprec", None),
+    "Bpref": ("bpref", None),
+}
+
+
+class DisagreementError(InputError):
+    """ir-measures and trec_eval give different figures for the same files."""
+
+
+class Query(NamedTuple):
+    """How trec_eval is asked for a measure: `-m name -l level -M depth`."""
+
+    name: str
+    level: int
+    depth: int | None
+
+    @property
+    def printed(self) -> str:
+        """The name in trec_eval's output."""
+        return self.name.replace(".", "_")
+
+
+def find_jdk(min_version: int = MIN_JAVA) -> Path | None:
+    """The first JDK that is new enough, from JAVA_HOME, then /usr/lib/jvm/*."""
+    homes = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    homes += sorted(Path("/usr/lib/jvm").glob("*"))
+    return next((home for home in homes if _java_version(home) >= min_version), None)
+
+
+def unavailable() -> str | None:
+    """Why trec_eval cannot be run here, and what to install; None if it can."""
+    if find_spec("pyserini") is None:
+        return "pyserini is not installed: pip install 'exaranker[evaluate]'"
+    if find_jdk() is None:
+        return f"no JDK >= {MIN_JAVA} in JAVA_HOME or /usr/lib/jvm: install one, for example temurin-21-jdk"
+    return None
+
+
+def check(
+    qrels: Sequence[Qrel], runs: Sequence[RunResult], measures: Sequence[Measure], min_relevance: int
+) -> list[dict[str, float]]:
+    """Asks trec_eval for every measure it has and compares means and every query to 4 decimals.
+
+    Returns:
+        for each run, trec_eval's mean by our measure's name, as printed; measures it does not have are left out.
+
+    Raises:
+        DisagreementError: a figure differs.
+    """
+    queries = {str(m): query for m in measures if (query := as_query(m, min_relevance))}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [_plain_copies(Path(folder) / str(number), qrels, run.path) for number, run in enumerate(runs)]
+        answers = _trec_eval(list(queries.values()), files)
+    for run, values in zip(runs, answers, strict=True):
+        for name, query in queries.items():
+            _agree(run, name, {key: value for (asked, key), value in values.items() if asked == query})
+    return [{name: values[query, "all"] for name, query in queries.items()} for values in answers]
+
+
+def as_query(measure: Measure, min_relevance: int) -> Query | None:
+    """trec_eval's form of an ir-measures measure, or None if it has none.
+
+    >>> as_query(ir_measures.parse_measure("RR(rel=2)@10"), 1)
+    Query(name='recip_rank', level=2, depth=10)
+    """
+    parameters = dict(measure.params)
+    cutoff, level = parameters.pop("cutoff", None), parameters.pop("rel", min_relevance)
+    if parameters or measure.NAME not in NAMES:
+        return None
+    whole, cut = NAMES[measure.NAME]
+    if cutoff is None or measure.NAME == "RR":  # trec_eval cuts a reciprocal rank only by cutting the run
+        return Query(whole, level, cutoff) if whole else None
+    return Query(f"{cut}.{cutoff}", level, None) if cut else None
+
+
+def describe() -> dict[str, Any]:
+    """What stands in results.json about the second opinion."""
+    reason = unavailable()
+    return {"skipped": reason} if reason else {"pyserini": version("pyserini"), "java": str(find_jdk())}
+
+
+def _java_version(home: Path) -> int:
+    """The major version in a JDK's `release` file; 0 if it has none or no compiler (a JRE) or program."""
+    release = home / "release"
+    if not release.is_file() or not (home / "bin" / "java").is_file():
+        return 0
+    found = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(), re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def _plain_copies(folder: Path, qrels: Iterable[Qrel], run_path: str | Path) -> list[str]:
+    folder.mkdir()
+    qrels_file, run_file = folder / "qrels.txt", folder / "run.trec"
+    lines = (f"{qrel.query_id} 0 {qrel.doc_id} {qrel.relevance}\n" for qrel in qrels)
+    qrels_file.write_text("".join(lines), encoding="utf-8")
+    with run_file.open("w", encoding="utf-8") as stream:  # trec_eval sorts by score, whatever the rank says
+        stream.writelines(f"{doc.query_id} Q0 {doc.doc_id} 0 {doc.score!r} run\n" for doc in read_run(run_path))
+    return [str(qrels_file), str(run_file)]
+
+
+def _trec_eval(queries: Sequence[Query], files: Sequence[list[str]]) -> list[dict[tuple[Query, str], float]]:
+    """For each (qrels, run): values by measure and query id; the mean over all judged queries has the id "all"."""
+    groups: dict[tuple[int, int | None], list[Query]] = {}
+    for query in queries:
+        groups.setdefault((query.level, query.depth), []).append(query)
+    calls = [[*_flags(group), *pair] for pair in files for group in groups.values()]
+    outputs = iter(_run_child(calls))
+    return [{k: v for group in groups.values() for k, v in _parse(next(outputs), group)} for _ in files]
+
+
+def _run_child(calls: Sequence[Sequence[str]]) -> list[str]:
+    """What trec_eval prints for each call."""
+    child = subprocess.run(
+        [sys.executable, "-c", _CHILD],
+        input=json.dumps(calls),
+        env=_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT,
+    )
+    if child.returncode:
+        raise RuntimeError(f"pyserini's trec_eval failed: {child.stderr.strip()[-500:]}")
+    return child.stdout.split(_END)[:-1]
+
+
+def _flags(group: Sequence[Query]) -> list[str]:
+    """The flags of one call; all queries of a group have the same level and depth."""
+    depth = [] if group[0].depth is None else ["-M", str(group[0].depth)]
+    return ["-c", "-q", "-l", str(group[0].level), *depth, *(word for query in group for word in ("-m", query.name))]
+
+
+def _parse(output: str, group: Sequence[Query]) -> Iterator[tuple[tuple[Query, str], float]]:
+    asked = {query.printed: query for query in group}
+    for line in output.splitlines():
+        columns = [column.strip() for column in line.split("\t")]
+        if len(columns) == 3 and columns[0] in asked:
+            yield (asked[columns[0]], columns[1]), float(columns[2])
+
+
+def _environment() -> dict[str, str]:
+    home = find_jdk()
+    path = f"{home}/bin{os.pathsep}{os.environ.get('PATH', '')}"
+    ours = {"JAVA_HOME": str(home), "PATH": path, "PYTHONIOENCODING": "utf-8"}
+    return {"OPENAI_API_KEY": "unused", **os.environ, **ours}
+
+
+def _agree(run: RunResult, measure: str, theirs: Mapping[str, float]) -> None:
+    for key, ours in {**run.per_query[measure], "all": run.means[measure]}.items():
+        value = theirs.get(key, 0.0)  # trec_eval does not list the queries that a run leaves out
+        if abs(ours - value) > 0.5e-4 + 1e-6:  # it prints 4 decimals, and adds in another order
+            raise DisagreementError(
+                f"{run.path}: {measure} of {key!r} is {ours:.6f} by ir-measures, {value:.4f} by trec_eval"
+            )
+
+
+_END = "-- end of call --"
+_CHILD = f"""
+import json, sys
+from pyserini.eval.trec_eval import trec_eval
+for arguments in json.load(sys.stdin):
+    trec_eval(["trec_eval", *arguments])
+    print({_END!r})
+"""

@@ -1,0 +1,56 @@
+"""`evaluate(config)`: a SeqIO task's own metrics over the predictions of a checkpoint, as T5X's eval computes them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from exaranker.checkpoints.store import find_checkpoint
+from exaranker.files import read_lines, write_json
+from exaranker.infer.config import EvaluationConfig
+from exaranker.infer.data import read_rows
+from exaranker.infer.run import Inferred, infer
+
+RESULTS = "results.json"
+
+
+def evaluate(config: EvaluationConfig) -> dict[str, Any]:
+    """Predicts, measures, and writes `results.json` in the output directory, beside the predictions.
+
+    >>> evaluate(config)["tasks"]["exaranker_sample_label"]
+    {'rows': 24, 'metrics': {'label_accuracy': 50.0, 'label_f1': 66.7, 'no_label': 0.0}}
+
+    Raises:
+        InputError: as `infer`, or a task has no metrics of predictions.
+    """
+    tasks = {done.task.name: _measured(done) for done in infer(config.predictions)}
+    model_dir, step = find_checkpoint(config.checkpoint_path)
+    results = {
+        "checkpoint": str(model_dir),
+        "step": step,
+        "split": config.dataset.split,
+        "mixture_or_task_name": config.dataset.mixture_or_task_name,
+        "tasks": tasks,
+    }
+    write_json(config.directory / RESULTS, results)
+    return results
+
+
+def _measured(done: Inferred) -> dict[str, Any]:
+    """{"rows": n, "metrics": {...}}: every metric function sees targets and predictions as the task reads them."""
+    pairs = list(_answers(done))
+    targets, predictions = [gold for gold, _ in pairs], [said for _, said in pairs]
+    metrics: dict[str, Any] = {}
+    for measure in done.task.predict_metric_fns:
+        metrics |= measure(targets, predictions)
+    return {"rows": len(pairs), "metrics": metrics}
+
+
+def _answers(done: Inferred) -> Iterator[tuple[Any, Any]]:
+    vocabulary = done.task.output_features["targets"].vocabulary
+    lines = (json.loads(line) for _, line in read_lines(done.path))
+    for row, line in zip(read_rows(done.task, done.config.dataset), lines, strict=True):
+        gold = vocabulary.decode(row["targets"].tolist())
+        yield (
+            done.task.postprocess_fn(gold, example=row, is_target=True),
+            done.task.postprocess_fn(line["prediction"], example=row, is_target=False),
+        )

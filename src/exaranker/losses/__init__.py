@@ -1,0 +1,5 @@
+"""Losses: per token, and their sums over a batch."""
+
+from exaranker.losses.token import LossConfig
+
+__all__ = ["LossConfig"]

@@ -1,0 +1,1 @@
+"""Ranking: BM25, then a checkpoint over its candidates."""

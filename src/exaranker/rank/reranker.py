@@ -1,0 +1,218 @@
+"""Scores and explains (query, passage) pairs with a checkpoint of either family.
+
+A score is the log-odds of the label, logit(relevant) - logit(irrelevant) at the first answer token, in fp32: it never
+saturates as a probability does. An explanation is decoded only when asked for, after the label that the score implies.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float32
+
+from exaranker import models
+from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.store import load_for_inference
+from exaranker.models.decoding import first_step_logits, greedy_generate
+from exaranker.rank.length_buckets import Batch, batches, bucket, pad_batch
+from exaranker.templates import encode_input, explanation_prefix, label_ids
+from exaranker.tokenization import Tokenizer
+
+MAX_LENGTH = 512  # what T5 was trained with, and the reference recipes' input length
+# Tokens per batch and device. A CPU core's cache holds the activations of about 1,024; an accelerator wants thousands
+# of rows in each matrix product.
+TOKEN_BUDGET = {"cpu": 1024}
+ACCELERATOR_TOKEN_BUDGET = 32_768
+WINDOW_BATCHES = 32  # batches that are sorted by length together: 1/32 of them is cut short at a window's end
+MEAN_TOKENS = 128  # of an MS MARCO input; only sizes the window
+EXPLANATION_ROWS = 16  # explanations decoded side by side, per device
+EXPLANATION_TOKENS = 64  # the papers' explanations have 17-29 words
+IN_FLIGHT = 2  # batches computed while the next is made ready
+
+Pair = tuple[str, str]  # (query, passage)
+
+
+class RankedPassage(NamedTuple):
+    """A passage, its log-odds of relevance, and where it stood in the list that was ranked."""
+
+    position: int
+    score: float
+    passage: str
+
+
+class Explanation(NamedTuple):
+    """The label that the score implies ("true"), and why, in the model's words."""
+
+    label: str
+    score: float
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Reranker:
+    """A loaded checkpoint. The same pairs in the same order always give the same scores.
+
+    >>> reranker = Reranker.from_checkpoint("out/demo/t5_label_explanation")
+    >>> best = reranker.rank("why is the sky blue", ["Air scatters blue light.", "Grass is green."])[0]
+    >>> reranker.explain([("why is the sky blue", best.passage)])[0].label
+    'true'
+    """
+
+    card: ModelCard
+    module: nn.Module
+    params: Any
+    tokenizer: Tokenizer
+    labels: tuple[int, int]  # token ids: (irrelevant, relevant)
+    mesh: Mesh  # one axis: each batch is split over the devices
+    max_length: int  # tokens of an input; a longer one has its passage shortened
+    token_budget: int  # tokens per batch, padding included
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        directory: str | Path,
+        *,
+        max_length: int = MAX_LENGTH,
+        token_budget: int | None = None,
+        dtype: str | None = None,
+    ) -> "Reranker":
+        """Loads MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N onto all local devices.
+
+        `dtype` ("float32", "bfloat16") replaces the one of the model's configuration; `token_budget` is per device.
+
+        Raises:
+            InputError: there is no complete checkpoint, or its tokenizer is not the one it was trained with.
+        """
+        mesh = Mesh(np.array(jax.local_devices()), ("data",))
+        card, params, tokenizer = load_for_inference(directory, shardings=NamedSharding(mesh, PartitionSpec()))
+        config = card.config if dtype is None else replace(card.config, dtype=dtype)
+        return cls(
+            card=card,
+            module=models.build(config),
+            params=_round_kernels(params, config.dtype),
+            tokenizer=tokenizer,
+            labels=card.label_ids or label_ids(tokenizer, card.template),
+            mesh=mesh,
+            max_length=max_length,
+            token_budget=(token_budget or default_token_budget()) * mesh.size,
+        )
+
+    @property
+    def window(self) -> int:
+        """Pairs that are sorted by length together; scores of one window do not depend on any other."""
+        return max(1, WINDOW_BATCHES * self.token_budget // MEAN_TOKENS)
+
+    def score(self, pairs: Iterable[Pair]) -> Iterator[float]:
+        """Log-odds of relevance, in the order of the pairs, streaming: memory does not grow with their number."""
+        stream = iter(pairs)
+        while window := list(islice(stream, self.window)):
+            yield from self.score_window(window).tolist()
+
+    def score_window(self, pairs: Sequence[Pair]) -> Float32[np.ndarray, " pairs"]:
+        """Scores all pairs at once, sorted by length."""
+        scores = np.empty(len(pairs), np.float32)
+        inputs = [self.encode(query, passage) for query, passage in pairs]
+        running: deque[tuple[Batch, Array]] = deque()
+        for batch in self._batches(inputs):
+            running.append((batch, self._log_odds(batch)))
+            if len(running) > IN_FLIGHT:
+                _collect(scores, *running.popleft())
+        for finished in running:
+            _collect(scores, *finished)
+        return scores
+
+    def rank(self, query: str, passages: Sequence[str]) -> list[RankedPassage]:
+        """Sorts passages by descending score; equal ones keep their order."""
+        scores = list(self.score((query, passage) for passage in passages))
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])
+        return [RankedPassage(index, scores[index], passages[index]) for index in order]
+
+    def explain(
+        self,
+        pairs: Sequence[Pair],
+        scores: Sequence[float] | None = None,
+        max_new_tokens: int = EXPLANATION_TOKENS,
+    ) -> list[Explanation]:
+        """Decodes an explanation per pair, greedily, after the label its score implies; known scores are not redone."""
+        scores = list(self.score(pairs)) if scores is None else scores
+        texts: dict[int, str] = {}
+        for relevant in (True, False):
+            chosen = [index for index, score in enumerate(scores) if (score > 0) == relevant]
+            texts |= self._explain_label(relevant, pairs, chosen, max_new_tokens)
+        words = (self.card.template.irrelevant, self.card.template.relevant)
+        return [Explanation(words[score > 0], score, texts[index]) for index, score in enumerate(scores)]
+
+    def encode(self, query: str, passage: str) -> list[int]:
+        """Token ids of one input."""
+        return encode_input(self.tokenizer, self.card.template, query, passage, self.max_length)
+
+    def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        return batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=self.mesh.size)
+
+    def _log_odds(self, batch: Batch) -> Float32[Array, " rows"]:
+        """Starts the computation of one batch; the result is waited for when it is read."""
+        logits = first_step_logits(self.module, self.params, self._split(batch.tokens), np.array(self.labels))
+        return logits[:, 1] - logits[:, 0]
+
+    def _split(self, tokens: np.ndarray) -> Array:
+        return jax.device_put(tokens, NamedSharding(self.mesh, PartitionSpec("data")))
+
+    def _explain_label(
+        self, relevant: bool, pairs: Sequence[Pair], chosen: list[int], max_new_tokens: int
+    ) -> dict[int, str]:
+        """Explanations of the chosen pairs, all of one label; in groups sorted by length."""
+        rows = EXPLANATION_ROWS * self.mesh.size
+        opening = explanation_prefix(self.tokenizer, self.card.template, relevant)
+        prefix = np.tile(np.array(opening, np.int32), (rows, 1))
+        inputs = {index: self.encode(*pairs[index]) for index in chosen}
+        order = sorted(chosen, key=lambda index: -len(inputs[index]))
+        texts: dict[int, str] = {}
+        for start in range(0, len(order), rows):
+            group = order[start : start + rows]
+            length = bucket(len(inputs[group[0]]), self.max_length)
+            batch = pad_batch([inputs[index] for index in group], list(range(len(group))), (rows, length))
+            tokens = greedy_generate(
+                self.module,
+                self.params,
+                self._split(batch.tokens),
+                self._split(prefix),
+                max_new_tokens=max_new_tokens,
+                eos_id=self.tokenizer.eos_id,
+            )
+            texts |= {index: self._decode(row) for index, row in zip(group, np.asarray(tokens), strict=False)}
+        return texts
+
+    def _decode(self, tokens: np.ndarray) -> str:
+        """The text before the end of sequence, on one line."""
+        ids = tokens.tolist()
+        end = ids.index(self.tokenizer.eos_id) if self.tokenizer.eos_id in ids else len(ids)
+        return " ".join(self.tokenizer.decode(ids[:end]).split())
+
+
+def default_token_budget() -> int:
+    """Tokens per batch and device that fit the kind of device at hand."""
+    return TOKEN_BUDGET.get(jax.default_backend(), ACCELERATOR_TOKEN_BUDGET)
+
+
+def _collect(scores: Float32[np.ndarray, " pairs"], batch: Batch, log_odds: Float32[Array, " rows"]) -> None:
+    scores[batch.indices] = np.asarray(log_odds)[: len(batch.indices)]
+
+
+def _round_kernels(params: Any, dtype: str) -> Any:
+    """Rounds the matrices to the compute type once, instead of in every batch (a seventh of the time on a CPU).
+
+    The models round them anyway. Embeddings, norms and the output projection are used in fp32 and stay as they are.
+    """
+
+    def rounded(path: Any, leaf: Array) -> Array:
+        names = [entry.key for entry in path]
+        return leaf.astype(dtype) if names[-1] == "kernel" and "logits_dense" not in names else leaf
+
+    return jax.tree_util.tree_map_with_path(rounded, params)

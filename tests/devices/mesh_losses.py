@@ -1,0 +1,108 @@
+"""Run on virtual devices by test_partitioning.py: trains the same steps on several meshes and prints what happened."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.training_state import TrainCheckpoints
+from exaranker.devices.mesh import MeshConfig, global_batch
+from exaranker.models import ModelConfig
+from exaranker.models.decoder import DecoderConfig
+from exaranker.models.t5 import T5Config
+from exaranker.train.config import DataConfig, TrainConfig
+from exaranker.train.optimizers import Adafactor
+from exaranker.train.setup import Setup, assemble, batch_shapes, layout, random_state
+from exaranker.train.step import TrainState
+
+STEPS = 20
+Curve = list[tuple[float, float]]  # by step: loss, gradient norm
+MESHES = {
+    "one": (MeshConfig(), 1),
+    "data8": (MeshConfig(data=8), 8),
+    "fsdp4_tensor2": (MeshConfig(fsdp=4, tensor=2), 8),
+    "tensor8": (MeshConfig(tensor=8), 8),
+}
+
+
+SIZES = {"vocab_size": 128, "emb_dim": 32, "num_heads": 8, "head_dim": 4, "mlp_dim": 64, "dtype": "float32"}
+MODELS: dict[str, ModelConfig] = {
+    "t5": T5Config(num_encoder_layers=1, num_decoder_layers=1, **SIZES),
+    # Fewer key heads than a tensor axis of 8 has devices.
+    "decoder": DecoderConfig(num_kv_heads=4, num_layers=2, scan_layers=True, remat="full", **SIZES),
+}
+
+
+def config(model: ModelConfig, mesh: MeshConfig) -> TrainConfig:
+    data = DataConfig("", {"inputs": 16, "targets": 8}, batch_size=8, pack=False)
+    return TrainConfig("", model, data, STEPS, optimizer=Adafactor(min_dim_size_to_factor=16), mesh=mesh)
+
+
+def batch(run: TrainConfig, step: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(step)
+    shapes = batch_shapes(run)
+    arrays = {name: random.integers(2, 128, shape).astype(dtype) for name, (shape, dtype) in shapes.items()}
+    arrays["decoder_loss_weights"] = np.ones(shapes["decoder_loss_weights"][0], np.int32)
+    length = shapes["decoder_label_weights"][0][1]
+    arrays["decoder_label_weights"] = (np.arange(length) == 0) * np.ones((8, 1), np.float32)
+    return arrays
+
+
+def steps(setup: Setup, state: TrainState, first: int, last: int) -> tuple[TrainState, Curve]:
+    """The state after, and each step's loss and, optimizers being blind to a factor, gradient norm."""
+    losses = []
+    with layout(setup.mesh):
+        for step in range(first, last):
+            state, sums = setup.step(state, global_batch(setup.mesh, batch(setup.config, step)))
+            losses.append((float(sums["loss"] / sums["weights"]), float(sums["gradient_norm"])))
+    return state, losses
+
+
+def share_per_device(state: TrainState) -> float:
+    """How much of the parameters and optimizer state one device holds."""
+    leaves = jax.tree.leaves((state.params, state.optimizer))
+    return sum(leaf.addressable_shards[0].data.size for leaf in leaves) / sum(leaf.size for leaf in leaves)
+
+
+def distance(before: Any, after: Any) -> float:
+    """How far training moved the parameters, in units of their norm."""
+    difference = jax.tree.map(lambda one, other: np.asarray(one) - np.asarray(other), before, after)
+    return float(optax.tree.norm(difference) / optax.tree.norm(jax.device_get(before)))
+
+
+def moved_losses(directory: Path, source: Setup, target: Setup) -> Curve:
+    """Ten steps on one mesh, a checkpoint, the rest on another."""
+    from exaranker.templates import TEMPLATES
+
+    state, losses = steps(source, random_state(source), 0, 10)
+    checkpoints = TrainCheckpoints(directory)
+    card = ModelCard(source.config.model, TEMPLATES["exaranker"], "", step=10)
+    checkpoints.save(card, state.params, state.optimizer, {})
+    checkpoints.wait()
+    restored = TrainCheckpoints(directory).restore_newest(target.abstract.params, target.abstract.optimizer)
+    counter = jax.device_put(np.int32(restored.card.step), target.abstract.step.sharding)
+    return losses + steps(target, TrainState(counter, restored.params, restored.optimizer), 10, STEPS)[1]
+
+
+def main(directory: Path) -> None:
+    curves, shares, moved = {}, {}, {}
+    for model, shape in MODELS.items():
+        setups = {name: assemble(config(shape, mesh), jax.devices()[:count]) for name, (mesh, count) in MESHES.items()}
+        for name, setup in setups.items():
+            state, curves[f"{model} {name}"] = steps(setup, random_state(setup), 0, STEPS)
+            shares[f"{model} {name}"] = share_per_device(state)
+            moved[f"{model} {name}"] = distance(random_state(setup).params, state.params)
+        if model == "t5":
+            curves["t5 moved"] = moved_losses(directory, setups["fsdp4_tensor2"], setups["data8"])
+    norms = {name: [norm for _, norm in curve] for name, curve in curves.items()}
+    losses = {name: [loss for loss, _ in curve] for name, curve in curves.items()}
+    print(json.dumps({"losses": losses, "norms": norms, "shares": shares, "moved": moved}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,215 @@
+"""The rerank verb: runs, explanations, resuming after a kill, several devices, and bad input."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from exaranker.checkpoints.store import load_for_inference, save_model
+from exaranker.cli import main
+from exaranker.errors import InputError
+from exaranker.rank.job import RerankJob, read_inputs, rerank
+from exaranker.rank.reranker import Reranker
+from exaranker.resume import Partial
+from exaranker.trec import by_query, ranked, read_run
+
+
+def words(folder: Path, checkpoint: Path, *flags: str) -> list[str]:
+    files = [f"--{name}={folder / name}.tsv" for name in ("queries", "passages")]
+    runs = [f"--run={folder / 'run.trec'}", f"--output={folder / 'out.trec'}"]
+    return ["rerank", f"--checkpoint={checkpoint}", *files, *runs, "--max_length=128", *flags]
+
+
+def job(folder: Path, checkpoint: Path, **options: Any) -> RerankJob:
+    return RerankJob(
+        checkpoint, folder / "queries.tsv", folder / "passages.tsv", folder / "run.trec", folder / "out.trec",
+        max_length=128, **options,
+    )  # fmt: skip
+
+
+def test_a_run_is_reranked_and_explained(
+    checkpoint: Path, collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(words(collection, checkpoint, "--explain_top_k=2"))
+    reranked = by_query(read_run(collection / "out.trec"))
+    assert {query: sorted(doc.doc_id for doc in docs) for query, docs in reranked.items()} == {
+        "q1": ["p1", "p3", "p4", "p5"],
+        "q2": ["p1", "p2", "p6"],
+    }
+    assert all(docs == ranked(docs) for docs in reranked.values())
+    rows = [json.loads(line) for line in (collection / "out.explanations.jsonl").read_text().splitlines()]
+    assert [(row["query_id"], row["rank"]) for row in rows] == [("q1", 1), ("q1", 2), ("q2", 1), ("q2", 2)]
+    assert [row["doc_id"] for row in rows] == [doc.doc_id for docs in reranked.values() for doc in docs[:2]]
+    assert [row["score"] for row in rows] == [doc.score for docs in reranked.values() for doc in docs[:2]]
+    assert all(row["label"] == ("true" if row["score"] > 0 else "false") for row in rows)
+    assert re.search(r"score: 100%.* 7/7 .*passage/s", capsys.readouterr().err)
+    assert not list(collection.glob("*.partial"))
+
+
+def test_depth_keeps_the_best_of_the_given_run(t5_checkpoint: Path, collection: Path) -> None:
+    rerank(job(collection, t5_checkpoint, depth=2))
+    assert sorted((doc.query_id, doc.doc_id) for doc in read_run(collection / "out.trec")) == [
+        ("q1", "p1"), ("q1", "p5"), ("q2", "p2"), ("q2", "p6"),
+    ]  # fmt: skip
+
+
+def test_only_the_passages_of_the_run_are_kept(t5_checkpoint: Path, collection: Path) -> None:
+    assert set(read_inputs(job(collection, t5_checkpoint)).passages) == {"p1", "p2", "p3", "p4", "p5", "p6"}
+
+
+def test_a_killed_job_continues_and_gives_the_same_bytes(t5_checkpoint: Path, collection: Path) -> None:
+    """Killed with SIGKILL while it scores, in a process of its own."""
+    enlarge(collection, queries=40)
+    options = ["--token_budget=128", "--explain_top_k=1"]
+    undisturbed, killed = collection, collection.parent / "killed"
+    shutil.copytree(collection, killed)
+    main(words(undisturbed, t5_checkpoint, *options))
+
+    partial = killed / "out.trec.partial"
+    process = subprocess.Popen([sys.executable, "-m", "exaranker.cli", *words(killed, t5_checkpoint, *options)])
+    while process.poll() is None and not (partial.is_file() and len(partial.read_text().splitlines()) > 2):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "out.trec").exists()
+
+    main(words(killed, t5_checkpoint, *options))
+    for name in ("out.trec", "out.explanations.jsonl"):
+        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def enlarge(folder: Path, queries: int) -> None:
+    """Repeats the queries under new ids."""
+    (folder / "queries.tsv").write_text("".join(f"q{i}\thow do {i} bees make honey\n" for i in range(queries)))
+    rows = (f"q{i} Q0 p{p} {p} {9 - p} bm25\n" for i in range(queries) for p in range(1, 7))
+    (folder / "run.trec").write_text("".join(rows))
+
+
+def test_two_devices_score_as_one(t5_checkpoint: Path, collection: Path) -> None:
+    rerank(job(collection, t5_checkpoint))
+    alone = {doc[:2]: doc.score for doc in read_run(collection / "out.trec")}
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    command = [sys.executable, "-m", "exaranker.cli", *words(collection, t5_checkpoint, "--explain_top_k=1")]
+    subprocess.run(command, env=environment, check=True)
+    assert {doc[:2]: doc.score for doc in read_run(collection / "out.trec")} == pytest.approx(alone, abs=1e-5)
+
+
+def test_what_other_devices_have_finished_is_not_continued(t5_checkpoint: Path, collection: Path) -> None:
+    """They score in other windows and round otherwise, so the bytes would be those of neither."""
+    reranker = Reranker.from_checkpoint(t5_checkpoint, max_length=128)
+    began = Partial(collection / "out.trec.partial", job(collection, t5_checkpoint).key(reranker))
+    assert list(began.map(lambda chunk: [99.0] * 7, ["the one window"])) == [[99.0] * 7]
+    kept = (collection / "out.trec.partial").read_text()
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    command = [sys.executable, "-m", "exaranker.cli", *words(collection, t5_checkpoint)]
+    subprocess.run(command, env=environment, check=True)
+    assert all(abs(doc.score) < 90 for doc in read_run(collection / "out.trec"))
+    (collection / "out.trec.partial").write_text(kept)
+    rerank(job(collection, t5_checkpoint))
+    assert all(doc.score == 99.0 for doc in read_run(collection / "out.trec"))
+
+
+def test_finished_chunks_are_read_back_unless_the_job_is_another(tmp_path: Path) -> None:
+    computed: list[int] = []
+
+    def square(number: int) -> int:
+        computed.append(number)
+        return number * number
+
+    assert list(Partial(tmp_path / "p", "job 1").map(square, [1, 2])) == [1, 4]
+    with (tmp_path / "p").open("a") as stream:
+        stream.write("[0.5, 0.")  # half a line
+    assert list(Partial(tmp_path / "p", "job 1").map(square, [1, 2, 3])) == [1, 4, 9]
+    assert computed == [1, 2, 3]
+    assert list(Partial(tmp_path / "p", "job 2").map(square, [1])) == [1]
+    assert computed == [1, 2, 3, 1]
+
+
+def test_scores_that_are_no_numbers_are_refused(t5_checkpoint: Path, collection: Path) -> None:
+    card, params, tokenizer = load_for_inference(t5_checkpoint)
+    save_model(collection / "diverged", card, jax.tree.map(lambda leaf: leaf * float("nan"), params), tokenizer)
+    with pytest.raises(InputError, match=r"diverged: the score of passage 'p1' for query 'q1' is nan \(the training"):
+        rerank(job(collection, collection / "diverged"))
+    assert not (collection / "out.trec").exists()
+
+
+def test_queries_without_candidates_are_counted(
+    t5_checkpoint: Path, collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (collection / "queries.tsv").open("a") as stream:
+        stream.write("q3\tnot in the run\nq4\tnor this\n")
+    inputs = read_inputs(job(collection, t5_checkpoint))
+    assert {doc.query_id for doc in inputs.candidates} == {"q1", "q2"}
+    assert f"2 of 4 queries have no candidates in {collection / 'run.trec'}" in capsys.readouterr().err
+
+
+def test_a_folder_as_output_is_refused_before_any_work(collection: Path, tmp_path: Path) -> None:
+    (collection / "out.trec").mkdir()
+    with pytest.raises(InputError, match=r"out\.trec: is a folder, expected a file to write"):
+        rerank(job(collection, tmp_path / "no checkpoint is needed to see it"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("run.trec", "q1 Q0 p1 1 2 t\nq9 Q0 p1 1 2 t\n", "run.trec:2: query id 'q9' is not in "),
+        ("run.trec", "q1 Q0 p1 1 2 t\nq1 Q0 p9 2 1 t\nq2 Q0 p9 2 1 t\n", "run.trec:2: passage id 'p9' is not in "),
+        ("run.trec", "q1 Q0 p1 1 2\n", "run.trec:1: expected 6 columns"),
+        ("run.trec", "", "run.trec: the file is empty"),
+        (
+            "queries.tsv",
+            "q1\tone\tmore\n",
+            "queries.tsv:1: expected an id and a text as 2 tab-sep",
+        ),
+        ("passages.tsv", "p1\ta\np1\tb\n", "passages.tsv:2: id 'p1' comes a second time"),
+    ],
+)
+def test_bad_files(
+    tmp_path: Path, collection: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, message: str
+) -> None:
+    (collection / name).write_text(text)
+    assert message in refused(words(collection, tmp_path), capsys)
+
+
+def test_bad_utf8(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (collection / "passages.tsv").write_bytes(b"p1\tcaf\xe9\n")
+    assert "passages.tsv:1: invalid UTF-8 at byte 6 of the line: 0xe9" in refused(words(collection, tmp_path), capsys)
+
+
+def test_a_folder_without_a_complete_checkpoint(collection: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (collection / "model" / "checkpoint_5").mkdir(parents=True)
+    told = refused(words(collection, collection / "model"), capsys)
+    assert "model: no complete checkpoint here, found: checkpoint_5" in told
+    assert "no such directory" in refused(words(collection, collection / "nowhere"), capsys)
+
+
+def test_a_question_that_does_not_fit(
+    t5_checkpoint: Path, collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused([*words(collection, t5_checkpoint), "--max_length=8"], capsys)
+    assert "'how do bees make honey' alone needs" in told
+
+
+@pytest.mark.parametrize("flag", ["--depth=0", "--explain_top_k=-1", "--token_budget=0", "--max_length=0"])
+def test_bad_flags(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    name, value = flag.split("=")
+    assert f"{name} {value}, expected at least" in refused([*words(collection, tmp_path), flag], capsys)
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs a verb that must exit 2 without an output, and returns its one line."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    output = next(word for word in arguments if word.startswith("--output=")).partition("=")[2]
+    assert not Path(output).exists()
+    return capsys.readouterr().err

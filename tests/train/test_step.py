@@ -1,0 +1,188 @@
+"""Gradients of whole models: against finite differences, and the same whichever way they are computed."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from exaranker import models
+from exaranker.losses.token import LossConfig
+from exaranker.models.decoder import DecoderConfig
+from exaranker.models.stack import stack_layers, unstack_layers
+from exaranker.models.t5 import T5Config
+from exaranker.train.step import TrainState, make_eval_step, make_train_step
+
+SHAPE: dict[str, Any] = {"vocab_size": 64, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 24}
+T5_SHAPE = {**SHAPE, "num_encoder_layers": 2, "num_decoder_layers": 2, "dtype": "float32", "dropout_rate": 0.0}
+V1_0 = {"mlp_activations": ("relu",), "logits_via_embedding": True, "scale_logits": True}
+FAMILIES: dict[str, models.ModelConfig] = {
+    "t5_1_0": T5Config(**T5_SHAPE, **V1_0),
+    "t5_1_1": T5Config(**T5_SHAPE),
+    "umt5": T5Config(**T5_SHAPE, relative_bias_per_layer=True),
+    "decoder": DecoderConfig(**SHAPE, num_kv_heads=1, num_layers=2, dtype="float32"),
+}
+# Each step is compiled for one run: machine code need not be good.
+QUICK: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK |= {"xla_cpu_use_fusion_emitters": False}
+LOSS = LossConfig(label_weight=2.0, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS")
+
+
+class Gradient(NamedTuple):
+    loss: float
+    sums: dict[str, Any]
+    values: Any  # as the parameters
+
+
+def batch_for(config: models.ModelConfig, rows: int = 4) -> dict[str, jax.Array]:
+    """Random rows of unequal lengths: 12 positions of input, 8 of target; the label is the first target token."""
+    random = np.random.default_rng(1)
+    ends = np.array([5, 8, 3, 7])[:rows, None]
+    tokens = random.integers(2, 64, (rows, 8))
+    real = (np.arange(8) < ends).astype(np.int32)
+    batch = {
+        "decoder_input_tokens": np.pad(tokens, ((0, 0), (1, 0)))[:, :-1] * real,
+        "decoder_target_tokens": tokens * real,
+        "decoder_loss_weights": real,
+        "decoder_label_weights": (np.arange(8) == 0) * np.ones((rows, 1), np.float32),
+    }
+    if isinstance(config, T5Config):
+        batch["encoder_input_tokens"] = random.integers(2, 64, (rows, 12)) * (np.arange(12) < ends + 4)
+    else:
+        batch["decoder_causal_attention"] = real * (np.arange(8) < 2)
+    return {name: jnp.asarray(array) for name, array in batch.items()}
+
+
+def params_of(config: models.ModelConfig) -> Any:
+    init = jax.jit(models.build(config).init, compiler_options=QUICK)
+    return nn.meta.unbox(init(jax.random.key(0), batch_for(config))["params"])
+
+
+# Hands the gradients out as its state and changes nothing.
+CAPTURE = optax.GradientTransformation(
+    lambda params: params, lambda gradients, state, params: (jax.tree.map(jnp.zeros_like, gradients), gradients)
+)
+
+
+def gradient_of(config: models.ModelConfig, params: Any, loss: LossConfig = LOSS, **options: Any) -> Gradient:
+    """What a training step computes."""
+    step = jax.jit(make_train_step(models.build(config), CAPTURE, loss, **options), compiler_options=QUICK)
+    state, sums = step(TrainState(jnp.int32(0), params, params), batch_for(config))
+    return Gradient(float(sums["loss"]), sums, state.optimizer)
+
+
+def assert_same(ours: Gradient, theirs: Gradient) -> None:
+    """Up to the order of fp32 sums: the values that cancel to nearly 0 are judged beside the largest of their array."""
+    np.testing.assert_allclose(ours.loss, theirs.loss, rtol=1e-6)
+
+    def close(one: jax.Array, other: jax.Array) -> None:
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * float(jnp.abs(other).max()))
+
+    jax.tree.map(close, ours.values, theirs.values)
+
+
+EACH_KIND = pytest.mark.parametrize("family", ["t5_1_1", "decoder"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> tuple[models.ModelConfig, Any, Gradient]:
+    config = FAMILIES[request.param]
+    params = params_of(config)
+    return config, params, gradient_of(config, params)
+
+
+def test_every_tensor_s_gradient_is_the_slope_of_the_loss(family):
+    """Along each tensor's own gradient, by central differences of the loss, in fp32.
+
+    The step moves the loss by 0.002 at most and the tensor by half a percent of its length: smaller ones drown in
+    fp32's rounding of the loss, larger ones in curvature. That leaves 0.1 % in the worst tensor; relu's kinks make
+    1.6 % of it.
+    """
+    config, params, gradient = family
+    tolerance = 0.03 if "relu" in config.mlp_activations else 0.003
+    evaluate = jax.jit(make_eval_step(models.build(config), LOSS), compiler_options=QUICK)
+    batch = batch_for(config)
+    flat, slopes = flatten_dict(params, sep="/"), flatten_dict(gradient.values, sep="/")
+    for name, values in slopes.items():
+        norm = float(jnp.linalg.norm(values))
+        step = min(0.002 / norm, 0.005 * float(jnp.linalg.norm(flat[name])))
+        losses = [
+            float(evaluate(unflatten_dict({**flat, name: flat[name] + way * values / norm}, sep="/"), batch)["loss"])
+            for way in (step, -step)
+        ]
+        slope = (losses[0] - losses[1]) / (2 * step)
+        np.testing.assert_allclose(slope, norm, rtol=tolerance, err_msg=name)
+
+
+@EACH_KIND
+def test_accumulated_gradients_equal_those_of_one_big_batch(family):
+    config, params, gradient = family
+    accumulated = gradient_of(config, params, num_microbatches=2)
+    assert_same(accumulated, gradient)
+    for name in ("label_tokens", "label_correct", "explanation_tokens", "real_tokens", "positions"):
+        assert accumulated.sums[name] == gradient.sums[name]
+
+
+@pytest.mark.slow
+@EACH_KIND
+def test_computing_activations_again_changes_nothing_not_even_dropout(family):
+    config, params, gradient = family
+    dropping = dataclasses.replace(config, dropout_rate=0.2)
+    expected = gradient_of(dropping, params)
+    assert abs(expected.loss - gradient.loss) > 1e-3
+    for remat in ("minimal", "full"):
+        assert_same(gradient_of(dataclasses.replace(dropping, remat=remat), params), expected)
+
+
+@EACH_KIND
+def test_minimal_keeps_the_products_of_weights_and_full_computes_them_again(family):
+    config, params, _ = family
+    counts = []
+    for remat in ("none", "minimal", "full"):
+        step = make_train_step(models.build(dataclasses.replace(config, remat=remat)), CAPTURE, LOSS)
+        text = jax.jit(step).lower(TrainState(jnp.int32(0), params, params), batch_for(config)).as_text()
+        counts.append(text.count("stablehlo.dot_general"))
+    blocks = [1, 1, 2, 2] if isinstance(config, T5Config) else [1, 1]  # of attention in each layer
+    products = 2 * sum(blocks)  # of queries with keys, and of their weights with values
+    projections = sum(4 * count + len(config.mlp_activations) + 1 for count in blocks)
+    # The result of a layer's last projection is nothing that the backward pass needs.
+    assert counts[1:] == [counts[0] + products, counts[0] + products + projections - len(blocks)]
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("family", ["umt5", "decoder"], indirect=True)  # umT5 has a bias in each layer
+def test_scanned_layers_have_the_gradients_of_unrolled_ones(family, remat):
+    config, params, gradient = family
+    scanned = dataclasses.replace(config, scan_layers=True, remat=remat)
+    found = gradient_of(scanned, stack_layers(params))
+    assert_same(found._replace(values=unstack_layers(found.values)), gradient)
+
+
+@EACH_KIND
+def test_bf16_gradients_point_where_fp32_ones_do(family):
+    config, params, gradient = family
+    found = gradient_of(dataclasses.replace(config, dtype="bfloat16"), params)
+    ours, theirs = (
+        jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(one.values)]) for one in (found, gradient)
+    )
+    cosine = jnp.vdot(ours, theirs) / jnp.linalg.norm(ours) / jnp.linalg.norm(theirs)
+    assert cosine >= 0.99
+    np.testing.assert_allclose(jnp.linalg.norm(ours), jnp.linalg.norm(theirs), rtol=0.03)
+
+
+@EACH_KIND
+def test_label_and_explanation_gradients_add_up_by_their_weights(family):
+    config, params, _ = family
+
+    def weighted(label: float, explanation: float) -> Gradient:
+        return gradient_of(config, params, LossConfig(label_weight=label, explanation_weight=explanation))
+
+    label, explanation, both = weighted(1.0, 0.0), weighted(0.0, 1.0), weighted(3.0, 0.5)
+    assert min(optax.tree.norm(label.values), optax.tree.norm(explanation.values)) > 0.1
+    values = jax.tree.map(lambda one, other: 3.0 * one + 0.5 * other, label.values, explanation.values)
+    assert_same(both, Gradient(3.0 * label.loss + 0.5 * explanation.loss, {}, values))
