@@ -61,6 +61,13 @@ def included(path: Path) -> list[str]:
     ]
 
 
+def task_of(path: Path) -> str:
+    """The task that a file, or the recipe it includes, names."""
+    recipes = [CONFIGS.parent / name for name in re.findall(r'"(t5x_configs/.+)"', path.read_text())]
+    texts = "".join(file.read_text() for file in (path, *recipes))
+    return re.search(r'^MIXTURE_OR_TASK_NAME = "(.+)"', texts, re.MULTILINE)[1]
+
+
 def statements(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
 
@@ -146,8 +153,7 @@ for experiment in experiments:
 def test_every_experiment_parses_on_upstream(dataset):
     root = Path(importlib.util.find_spec("t5x").origin).parents[1]
     named = t5x(dataset, "-c", RESOLVE, str(root), str(UPSTREAM), *map(str, experiments())).split()
-    tasks = [re.search(r'^MIXTURE_OR_TASK_NAME = "(.+)"', path.read_text(), re.MULTILINE)[1] for path in experiments()]
-    assert named == tasks
+    assert named == [task_of(path) for path in experiments()]
 
 
 @needs_t5x
