@@ -5,7 +5,7 @@ LOCK := requirements/cpu-py311.lock
 RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint types dist lock clean
+.PHONY: setup demo test lint imports types dist lock clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -25,8 +25,13 @@ demo: setup
 test: setup
 	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: setup
+lint: setup imports
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .
+
+# The folders are laid out as setup.py maps them: in an editable checkout the mapping is invisible to import-linter.
+imports: setup
+	@rm -rf build/imports && $(RUN)/python setup.py -q build_py --build-lib build/imports 2>/dev/null
+	@cd build/imports && ../../$(RUN)/lint-imports --no-logo --no-cache ../../pyproject.toml
 
 # Types are checked on the installed wheel: the folder mapping of setup.py is invisible to an editable checkout.
 types: dist

@@ -86,8 +86,12 @@ EXTRAS = {
     "dev": [
         "build>=1.3",
         "hypothesis>=6.140",
+        "import-linter>=2.17",
+        "mkdocs-material>=9.8",
+        "mkdocstrings[python]>=1.0",
         "mypy>=1.18",
         "pytest>=8.4",
+        "pytest-cov>=7.1",
         "pytest-timeout>=2.4",
         "pytest-xdist>=3.8",
         "ruff>=0.14",
