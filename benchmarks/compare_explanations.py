@@ -87,7 +87,8 @@ def figures(candidates: Sequence[Candidate]) -> Figures:
 
 
 def share(tokens: Sequence[str], among: Sequence[str]) -> float:
-    """
+    """The share of the tokens that are among the others.
+
     >>> share(["a", "b", "b", "c"], ["b", "d"])
     0.5
     """

@@ -12,7 +12,8 @@ from exaranker.preprocess.prompts.relevance import RelevanceAsker
 
 
 def make_job(selection: Selection, input_name: str, config: ExplainerConfig, engine: str) -> Job:
-    """
+    """The job that a configuration asks for: its LLM found, its prompt read.
+
     Raises:
         InputError: there is no such LLM or prompt.
     """

@@ -20,6 +20,8 @@ SAMPLING_FIELDS = ("max_tokens", "temperature", "top_p", "samples", "seed")
 
 
 class Shard(NamedTuple):
+    """The pairs of one output file, which are explained together."""
+
     number: int
     pairs: list[Pair]
 

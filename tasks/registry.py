@@ -221,6 +221,7 @@ def vocabulary_of(name: str) -> seqio.Vocabulary:
 
 
 def task_name(dataset: str, style: str) -> str:
+    """The SeqIO name of a dataset in a target style."""
     return f"exaranker_{dataset}_{style}"
 
 

@@ -18,8 +18,10 @@ Example = Mapping[str, tf.Tensor]
 
 
 class ExplanationSource(seqio.FileDataSource):
-    """The rows of a dataset; `row` is a row's number in it, and `dataset` the dataset's own, for rows of mixtures. With
-    `mismatched`, another pair explains each row.
+    """The rows of a dataset of explanations, as a SeqIO source.
+
+    `row` is a row's number in it, and `dataset` the dataset's own, for rows of mixtures. With `mismatched`, another
+    pair explains each row.
     """
 
     def __init__(self, directory: str | Path, manifest: Mapping[str, Any], number: int, *, mismatched: bool = False):

@@ -31,7 +31,8 @@ class RejectedPair(NamedTuple):
 
 
 def write_tfrecord(path: Path, rows: Sequence[ExplainedPair]) -> None:
-    """
+    """Writes explained pairs as one TFRecord file.
+
     Raises:
         InputError: the disk is full.
         OSError: the file cannot be written.
@@ -61,10 +62,12 @@ def write_rejected(path: Path, rejected: Sequence[RejectedPair]) -> dict[str, An
 
 
 def file_record(path: Path) -> dict[str, Any]:
+    """What the manifest keeps of a file: its name, bytes and sha256."""
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
 def is_recorded(path: Path, record: dict[str, Any]) -> bool:
+    """Whether a file is there as its record has it, to the last byte."""
     return path.is_file() and path.stat().st_size == record["bytes"] and sha256_file(path) == record["sha256"]
 
 
@@ -101,5 +104,6 @@ def _lock_file(directory: Path) -> TextIO:
 
 
 def holder() -> dict[str, Any]:
+    """The process that writes a folder, as its lock file names it."""
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"pid": os.getpid(), "host": socket.gethostname(), "started": started}

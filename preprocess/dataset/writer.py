@@ -169,7 +169,8 @@ def open_dataset(directory: str | Path, plan: Plan) -> Iterator[Dataset]:
 
 
 def refuse_changes(old: dict[str, Any], new: dict[str, Any], directory: Path) -> None:
-    """
+    """Refuses to go on with a dataset that was begun with other settings.
+
     Raises:
         InputError: the settings differ; names each difference as `old -> new`.
     """
@@ -182,7 +183,8 @@ def refuse_changes(old: dict[str, Any], new: dict[str, Any], directory: Path) ->
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """
+    """Nested settings as one level of dotted names.
+
     >>> flatten({"sampling": {"seed": 0}, "engine": "vllm"})
     {'sampling.seed': 0, 'engine': 'vllm'}
     """

@@ -27,6 +27,8 @@ class Sampling:
 
 
 class Completion(NamedTuple):
+    """One answer of the LLM, with the log-probabilities of the labels where they were asked for."""
+
     text: str
     finish_reason: str  # "stop" or "length"
     num_tokens: int

@@ -62,6 +62,7 @@ def embedded_llm_dir() -> Path:
 
 
 def cache_dir() -> Path:
+    """The folder of what is made once and kept: EXARANKER_CACHE, or `~/.cache/exaranker`."""
     given = os.environ.get("EXARANKER_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "exaranker"
 

@@ -16,12 +16,16 @@ _SECOND_COPY = "*consolidated*"  # some repositories hold the weights in their m
 
 
 class FoundLLM(NamedTuple):
+    """An LLM's folder, found by name, path or hub id."""
+
     name: str  # as the dataset's `explainer` field has it
     path: Path
     revision: str | None = None  # the hub's commit, if it came from there
 
 
 class LocalLLM(NamedTuple):
+    """An LLM on this machine with the digest that datasets keep of it."""
+
     name: str
     path: Path
     digest: str  # "sha256:..." of its files, or "revision:..." of the hub's commit

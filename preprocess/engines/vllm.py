@@ -44,8 +44,10 @@ class VLLMConfig:
 
     @property
     def text_settings(self) -> dict[str, Any]:
-        """The options that are part of what was asked for. The others are meant to change the speed alone; like the
-        device, they may still move a rounding error past a token, so each shard's record has those that can.
+        """The options that are part of what was asked for.
+
+        The others are meant to change the speed alone; like the device, they may still move a rounding error past a
+        token, so each shard's record has those that can.
         """
         names = ("dtype", "quantization", "enable_prefix_caching", "batch_invariant")
         return {name: getattr(self, name) for name in names}
@@ -128,8 +130,9 @@ def shard_bar(*iterable: Any, **options: Any) -> Any:
 
 
 def set_environment(config: VLLMConfig) -> None:
-    """vLLM's settings that only exist as environment variables; those already set are left alone, save the one that
-    the manifest vouches for.
+    """Sets those of vLLM's settings that only exist as environment variables.
+
+    Those already set are left alone, save the one that the manifest vouches for.
     """
     settings = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in-process: starts in seconds, and errors arrive as exceptions

@@ -112,9 +112,7 @@ def copy(candidate: Candidate) -> bool:
 
 
 def language(candidate: Candidate) -> bool:
-    """It is written in a script that neither question nor passage uses, or in a language that is neither English,
-    which the prompts speak, nor theirs.
-    """
+    """It is in a script that neither question nor passage uses, or in a language that is neither theirs nor English."""
     known = set(map(script, candidate.query + candidate.passage)) | {"LATIN"}
     letters = Counter(script(char) for char in candidate.text if char.isalpha())
     foreign = sum(count for name, count in letters.items() if name not in known)
@@ -149,6 +147,7 @@ def words(text: str) -> list[str]:
 
 
 def ngrams(tokens: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """All runs of `size` neighbouring tokens, in order."""
     return [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
 
 

@@ -19,6 +19,8 @@ BATCH_SIZE = 1000  # passages looked up at once
 
 
 class Judgement(NamedTuple):
+    """One line of an ir_datasets collection's qrels."""
+
     query_id: str
     doc_id: str
     label: int
@@ -26,8 +28,10 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True)
 class IrDataset:
-    """A dataset id, a reader of its pairs: one per judgement in the order of the qrels, or, with `as_triples`,
-    those that the rule of `config.triples` makes of its training triples ("docpairs").
+    """A reader of the pairs of an ir_datasets id.
+
+    There is one per judgement in the order of the qrels, or, with `as_triples`, those that the rule of `config.triples`
+    makes of its training triples ("docpairs").
     """
 
     name: str
@@ -35,7 +39,8 @@ class IrDataset:
     as_triples: bool = False
 
     def __call__(self) -> Iterator[Pair]:
-        """
+        """Yields the pairs, streaming.
+
         Raises:
             InputError: ir_datasets cannot get it, or a query or passage is missing.
         """

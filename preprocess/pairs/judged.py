@@ -55,11 +55,13 @@ class JudgedFiles:
 
 
 def is_beir(folder: Path) -> bool:
+    """Whether a folder is laid out as BEIR's collections: `qrels/` beside queries or a corpus."""
     return (folder / "qrels").is_dir() and any(_found(folder, name) for name in BEIR_NAMES)
 
 
 def beir_files(folder: Path, split: str) -> JudgedFiles:
-    """
+    """The queries, corpus and qrels of a BEIR folder.
+
     Raises:
         InputError: the folder lacks the queries, the corpus or that split's qrels.
     """
@@ -73,7 +75,8 @@ def beir_files(folder: Path, split: str) -> JudgedFiles:
 
 
 def trec_files(folder: Path) -> JudgedFiles:
-    """
+    """The topics, passages and qrels of a TREC folder.
+
     Raises:
         InputError: the folder lacks one of the three files.
     """

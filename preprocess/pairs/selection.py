@@ -36,7 +36,8 @@ class Selection:
     counts: dict[str, Any]
 
     def pairs(self) -> Iterator[Pair]:
-        """
+        """Yields the selected pairs, reading the input again.
+
         Raises:
             InputError: the input is no longer what it was; before the last pair, so that no dataset gets whole.
         """
@@ -104,6 +105,7 @@ def unique(pairs: Iterable[Pair], dropped: Counter[str]) -> Iterator[Pair]:
 
 
 def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Lists of `size` rows, in order; the last may be shorter."""
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -59,7 +59,8 @@ def _folder_reader(folder: Path, form: str | None, config: InputConfig) -> Reade
 
 
 def _format_of(path: Path) -> str:
-    """
+    """The reader that a file's name asks for.
+
     >>> _format_of(Path("triples.train.small.tsv.gz"))
     'triples'
     """

@@ -72,7 +72,8 @@ def with_text_ids(query: str, passage: str, label: int) -> Pair:
 
 
 def text_id(text: str) -> str:
-    """
+    """An id for a text that came without one: 12 hexadecimal digits of its sha256.
+
     >>> text_id("how tall is the eiffel tower")
     'a74d5ec31460'
     """
@@ -80,7 +81,8 @@ def text_id(text: str) -> str:
 
 
 def three_columns(line: str, names: str, path: str | Path, number: int) -> tuple[str, str, str]:
-    """
+    """The three tab-separated columns of a line.
+
     Raises:
         InputError: the line has another number of tab-separated columns.
     """

@@ -40,8 +40,10 @@ def chosen(triples: Iterator[Triple], config: InputConfig, name: str | Path) -> 
 
 
 def sampled(triples: Iterator[Triple], config: InputConfig, name: str | Path) -> Iterator[tuple[Triple, bool]]:
-    """The rule of ExaRanker (arXiv 2301.10521): skip 0 to 10 triples at random, take one; of the first its positive,
-    of the next its negative, and so on, until there are `config.positives` different positives.
+    """The rule of ExaRanker (arXiv 2301.10521) for taking pairs from triples.
+
+    Skip 0 to 10 triples at random, take one; of the first its positive, of the next its negative, and so on, until
+    there are `config.positives` different positives.
 
     A positive that comes again is yielded again: the released 15,000-positive data has it twice, too. Holds 8-byte
     digests of the positives.

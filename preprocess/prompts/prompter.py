@@ -19,6 +19,8 @@ CHAT_TEMPLATE_VALUES = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
 
 class Message(NamedTuple):
+    """One turn of a chat, as chat templates and OpenAI-compatible servers take it."""
+
     role: str
     content: str
 
@@ -33,6 +35,8 @@ class Prompt(NamedTuple):
 
 @dataclass(frozen=True)
 class WorkedExample:
+    """A solved pair that the prompt shows before the one that is asked about."""
+
     query: str
     passage: str
     relevant: bool
@@ -87,6 +91,7 @@ def load_style(name: str) -> PromptStyle:
 
 
 def known_styles() -> list[str]:
+    """The names of the prompts that ship with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -144,8 +149,9 @@ class Prompter:
         return self._render([""], [""], [True])[0]
 
     def digest(self) -> str:
-        """sha256 of the token ids that two made-up pairs become, and of what ends the answer: it changes with the
-        file, the template, the tokenizer, the code.
+        """sha256 of the token ids that two made-up pairs become, and of what ends the answer.
+
+        It changes with the file, the template, the tokenizer, the code.
         """
         prompts = self._render(["question"] * 2, ["passage"] * 2, [False, True])
         return hashlib.sha256(repr([prompt.token_ids for prompt in prompts] + [self.style.stop]).encode()).hexdigest()

@@ -56,7 +56,8 @@ def prepare_output(path: str | Path) -> Path:
 
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """
+    """Reports a full disk, which the block may meet, as bad input.
+
     Raises:
         InputError: the block ran out of space or quota; names the folder.
     """
@@ -70,11 +71,13 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
+    """Replaces a file at once: a reader sees the former bytes or these."""
     with atomic_path(path) as aside:
         aside.write_bytes(data)
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Replaces a file by UTF-8 text."""
     write_bytes(path, text.encode())
 
 
@@ -114,7 +117,7 @@ def open_input(path: str | Path) -> BinaryIO:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line without its newline), streaming; only "\\n" and "\\r\\n" end a line.
+    r"""Yields (line number from 1, line without its newline), streaming; only "\n" and "\r\n" end a line.
 
     Raises:
         InputError: the file is missing or empty, a line is not UTF-8, or a gzip file is truncated or damaged.
@@ -152,6 +155,7 @@ def _raw_lines(stream: BinaryIO, path: str | Path) -> Iterator[bytes]:
 
 
 def sha256_file(path: str | Path) -> str:
+    """The hexadecimal sha256 of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

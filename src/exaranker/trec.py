@@ -22,12 +22,16 @@ BEIR_QRELS = ("query-id", "corpus-id", "score")
 
 
 class ScoredDoc(NamedTuple):
+    """One line of a run: a passage that was found for a query, and its score."""
+
     query_id: str
     doc_id: str
     score: float
 
 
 class Qrel(NamedTuple):
+    """One line of the qrels: how relevant a passage was judged for a query."""
+
     query_id: str
     doc_id: str
     relevance: int

@@ -31,6 +31,8 @@ _ITEMS: dict[str, type[ocp.CheckpointHandler]] = {
 
 
 class LoadedModel(NamedTuple):
+    """A checkpoint's card, weights and tokenizer."""
+
     card: ModelCard
     params: Any
     tokenizer: Tokenizer
@@ -150,6 +152,7 @@ def _matching_tokenizer(model_dir: Path, card: ModelCard) -> Tokenizer:
 
 
 def open_manager(directory: Path, **options: Any) -> ocp.CheckpointManager:
+    """Orbax's manager of a MODEL_DIR, whose checkpoints are `checkpoint_STEP`."""
     return ocp.CheckpointManager(
         directory,
         item_handlers=handlers(),
@@ -158,6 +161,7 @@ def open_manager(directory: Path, **options: Any) -> ocp.CheckpointManager:
 
 
 def handlers() -> dict[str, ocp.CheckpointHandler]:
+    """Orbax's handler of each item of a checkpoint."""
     return {name: handler() for name, handler in _ITEMS.items()}
 
 
@@ -168,10 +172,16 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def abstract_like(tree: Any) -> Any:
+    """Shapes, types and shardings of a tree's arrays, without their values."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
 
 
 def check_same_arrays(stored: Any, target: Any, path: Path, item: str, hint: str) -> None:
+    """Holds the names and shapes of stored arrays to those of the run.
+
+    Raises:
+        InputError: some differ; names the first.
+    """
     have = {name: tuple(leaf.shape) for name, leaf in named_leaves(stored).items()}
     want = {name: tuple(leaf.shape) for name, leaf in named_leaves(target).items()}
     differing = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))

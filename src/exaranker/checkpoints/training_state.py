@@ -90,6 +90,7 @@ class TrainCheckpoints:
 
         Returns:
             None if the directory has no checkpoint at all.
+
         Raises:
             InputError: the checkpoint is of another model or optimizer, or none of the checkpoints can be read.
         """

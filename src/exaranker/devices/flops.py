@@ -23,6 +23,7 @@ def train_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> f
 
 
 def forward_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
+    """The FLOPs of one forward pass over a batch, counted from the shapes of weights and inputs."""
     rows, target = batch["decoder_input_tokens"].shape
     source = batch["encoder_input_tokens"].shape[1] if "encoder_input_tokens" in batch else 0
     head = "token_embedder/embedding" if config.logits_via_embedding else "logits_dense/kernel"

@@ -9,8 +9,10 @@ ACCELERATORS = ("libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_p
 
 
 def keep_freed_memory() -> None:
-    """Keeps what this process frees, instead of returning it to the kernel, which would clear it again page by page:
-    a tenth of a CPU's training step. To be called before there are threads.
+    """Keeps the memory that this process frees, instead of returning it to the kernel.
+
+    The kernel would clear it again page by page: a tenth of a CPU's training step. To be called before there are
+    threads.
 
     All threads then allocate from one arena, which the many of an accelerator's host would wait for: where jax has a
     plugin for one, or there is no glibc, nothing is changed.

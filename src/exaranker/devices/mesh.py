@@ -106,6 +106,7 @@ def optimizer_shardings(mesh: Mesh, shardings: Any, params: Any, optimizer_state
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """How a batch lies on the mesh: its rows over the data and fsdp axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
@@ -138,8 +139,9 @@ def check_batch(mesh: Mesh, batch_size: int, num_microbatches: int = 1) -> None:
 def connect(
     coordinator: str | None, process_count: int | None, process_index: int | None, heartbeat_timeout: int = 100
 ) -> None:
-    """Joins the processes of a job, which all end when one was silent for `heartbeat_timeout` seconds; nothing to do
-    for one process.
+    """Joins the processes of a job; nothing to do for one process.
+
+    All end when one was silent for `heartbeat_timeout` seconds.
 
     On TPU pods and under SLURM the number of processes is enough: jax finds out the rest.
 

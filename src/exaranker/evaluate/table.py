@@ -27,6 +27,7 @@ def _comparison(versus: dict[str, float]) -> str:
 
 
 def remarks(results: dict[str, Any]) -> str:
+    """What a reader of the table has to know: queries without an answer, and passages that nobody judged."""
     lines = []
     for run in results["runs"]:
         name, missing, unjudged = run["name"], run["missing_queries"], run["unjudged_queries"]

@@ -105,6 +105,7 @@ def _weights_and_divisor(batch: Mapping[str, Any], config: LossConfig) -> tuple[
 def logit_of(
     logits: Float[Array, "batch length vocab"], tokens: Int[Array, "batch length"]
 ) -> Float[Array, "batch length"]:
+    """The logit of the given token at each position."""
     # A masked sum instead of a gather: it stays local where the vocabulary is sharded.
     is_token = jnp.arange(logits.shape[-1], dtype=tokens.dtype) == tokens[..., None]
     return jnp.sum(jnp.where(is_token, logits, 0.0), axis=-1)

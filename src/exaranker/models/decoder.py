@@ -52,6 +52,8 @@ class Prompt(NamedTuple):
 
 
 class DecoderOnlyLayer(nn.Module):
+    """Self-attention and MLP, each behind its norm and added to the residual stream."""
+
     config: DecoderConfig
     train: bool
 
@@ -93,6 +95,8 @@ class DecoderOnlyLayer(nn.Module):
 
 
 class DecoderStack(nn.Module):
+    """The layers of a decoder-only model and the norm after them."""
+
     config: DecoderConfig
 
     @nn.compact

@@ -60,7 +60,7 @@ matmul.defvjp(_forward, _backward)
 def matmul_transposed(
     a: Float[Array, "*batch m k"], b: Float[Array, "*batch n k"], dtype: str
 ) -> Float[Array, "*batch m n"]:
-    """`matmul` with the transpose of its second operand: queries with keys, hidden states with embeddings."""
+    """Product with the transpose of its second operand: queries with keys, hidden states with embeddings."""
     return _rounded_product(a, b, dtype, b_axis=-1)
 
 

@@ -56,6 +56,8 @@ class Generation(NamedTuple):
 
 
 class EncoderLayer(nn.Module):
+    """Self-attention over the whole input, then the MLP."""
+
     config: T5Config
     train: bool
 
@@ -75,6 +77,8 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the encoded input, then the MLP."""
+
     config: T5Config
     train: bool
 
@@ -109,6 +113,8 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
+    """The encoder's layers and the norm after them."""
+
     config: T5Config
 
     @nn.compact
@@ -126,6 +132,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """The decoder's layers, the norm after them, and the logits."""
+
     config: T5Config
 
     @nn.compact

@@ -100,7 +100,8 @@ def retrieve(index: Bm25Index, queries: Mapping[str, str], k: int) -> Iterator[S
 
 @cache
 def _stem(word: str) -> str:
-    """
+    """The term that Lucene's English analyzer makes of a word (Porter).
+
     >>> [_stem(word) for word in ("us", "possibly", "biologies", "trekking")]
     ['us', 'possibl', 'biolog', 'trek']
     """

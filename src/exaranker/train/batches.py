@@ -36,8 +36,10 @@ Agree = Callable[[Int[np.ndarray, " batches"]], Int[np.ndarray, " batches"]]
 
 
 class Batch(NamedTuple):
-    """`arrays`: [rows, length] each; `ids`: the dataset rows in it; `rows`: these by name, for error reports: as they
-    are, or as `DATASET NUMBER` where the task mixes several datasets.
+    """One step's input.
+
+    `arrays`: [rows, length] each; `ids`: the dataset rows in it; `rows`: these by name, for error reports: as they are,
+    or as `DATASET NUMBER` where the task mixes several datasets.
     """
 
     arrays: dict[str, Num[np.ndarray, "rows length"]]

@@ -96,7 +96,7 @@ class TrainConfig:
 
     @property
     def prng(self) -> str:
-        """jax's name of the random generator: the hardware one is faster, but differs between devices."""
+        """The random generator: the hardware one is faster, but differs between devices."""
         return "rbg" if self.use_hardware_rng else "threefry2x32"
 
     @property

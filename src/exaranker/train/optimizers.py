@@ -34,7 +34,7 @@ class LearningRate:
                 raise InputError(f"unknown learning-rate factor {name!r}", hint=nearest(name, _FACTORS))
 
     def schedule(self) -> Schedule:
-        """step -> learning rate; the first update is step 0."""
+        """The learning rate as a function of the step; the first update is step 0."""
 
         def rate(step: Any) -> Float[Array, ""]:
             value = jnp.asarray(1.0)
@@ -108,8 +108,10 @@ STACK = "layers"  # flax's name for layers that are scanned; their parameters ha
 
 
 def _per_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Updates every layer of a scanned stack on its own, as T5X does: its statistics and its scale are not its
-    neighbours'. So scanned and unrolled models train alike."""
+    """Updates every layer of a scanned stack on its own, as T5X does.
+
+    Its statistics and its scale are not its neighbours', so scanned and unrolled models train alike.
+    """
 
     def init(params: Any) -> Any:
         groups = _by_stack(params)

@@ -14,6 +14,8 @@ from exaranker.losses.token import LossConfig, loss_weights, total_weight
 
 
 class TrainState(NamedTuple):
+    """What an update changes: the step, the weights and the optimizer's state."""
+
     step: Int[Array, ""]  # updates done
     params: Any
     optimizer: Any

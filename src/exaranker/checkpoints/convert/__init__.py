@@ -1,0 +1,1 @@
+"""Weights, configurations and tokenizers of Hugging Face and T5X, read and written."""

@@ -9,6 +9,8 @@ from exaranker.models.t5 import T5Config
 
 
 class Name(NamedTuple):
+    """One parameter's name here and in a Hugging Face checkpoint."""
+
     ours: str
     theirs: str
 
