@@ -31,9 +31,8 @@ from exaranker.devices.collectives import collectives, sent_by_kind
 from exaranker.devices.flops import forward_flops, train_flops
 from exaranker.devices.mesh import MeshConfig
 from exaranker.gin_config import configured, parse_gin
-from exaranker.models import ModelConfig
+from exaranker.models import ModelConfig, abstract_params, family_of
 from exaranker.models.decoding import first_step_logits
-from exaranker.models.t5 import T5Config
 from exaranker.rank.reranker import ACCELERATOR_TOKEN_BUDGET, _round_kernels
 from exaranker.train import TrainConfig
 from exaranker.train.setup import abstract_batch, assemble, layout
@@ -92,9 +91,8 @@ def rerank_program(model: ModelConfig, devices: list[Any]) -> Program:
     tokens = jax.ShapeDtypeStruct((rows, RERANK_LENGTH), jnp.int32, sharding=split)
 
     def params(model: ModelConfig) -> Any:
-        batch = {name: jnp.zeros((1, 1), jnp.int32) for name in ("encoder_input_tokens", "decoder_input_tokens")}
-        init = jax.eval_shape(lambda: nn.meta.unbox(models.build(model).init(jax.random.key(0), batch)["params"]))
-        rounded = jax.eval_shape(lambda params: _round_kernels(params, model.dtype), init)
+        unboxed = nn.meta.unbox(abstract_params(model))
+        rounded = jax.eval_shape(lambda params: _round_kernels(params, model.dtype), unboxed)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), rounded)
 
     def lower(model: ModelConfig) -> Any:
@@ -102,9 +100,10 @@ def rerank_program(model: ModelConfig, devices: list[Any]) -> Program:
         return first_step_logits.lower(models.build(model), params(model), tokens, labels)
 
     one_step = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
-    is_t5 = isinstance(model, T5Config)
-    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": one_step} if is_t5 else {}
-    flops = forward_flops(model, params(model), batch or {"decoder_input_tokens": tokens})
+    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": one_step}
+    if family_of(model).is_decoder_only:
+        batch = {"decoder_input_tokens": tokens}
+    flops = forward_flops(model, params(model), batch)
     return Program(lower, model, dict(mesh.shape), flops)
 
 
@@ -135,21 +134,12 @@ def costs(program: Program) -> tuple[float, float]:
     It counts a scanned layer once; so models of one and of two unrolled layers are compiled, and the rest is linear.
     It counts the loop over microbatches once, too; the optimizer's small part, outside of it, is repeated with it here.
     """
-    once, twice = (_counted(program.lower(at_depth(program.model, depth))) for depth in (1, 2))
-    more = depth_of(program.model) - 1
+    family = family_of(program.model)
+    shallow = (dataclasses.replace(family.at_depth(program.model, depth), scan_layers=False) for depth in (1, 2))
+    once, twice = (_counted(program.lower(model)) for model in shallow)
+    (depth,) = {getattr(program.model, field) for field in family.depths}  # of every stack the same
+    more = depth - 1
     return tuple(program.microbatches * (a + more * (b - a)) for a, b in zip(once, twice, strict=True))  # type: ignore[return-value]
-
-
-def depth_of(model: ModelConfig) -> int:
-    if not isinstance(model, T5Config):
-        return model.num_layers
-    assert model.num_encoder_layers == model.num_decoder_layers
-    return model.num_encoder_layers
-
-
-def at_depth(model: ModelConfig, depth: int) -> ModelConfig:
-    names = ("num_encoder_layers", "num_decoder_layers") if isinstance(model, T5Config) else ("num_layers",)
-    return dataclasses.replace(model, scan_layers=False, **dict.fromkeys(names, depth))
 
 
 def _counted(lowered: Any) -> tuple[float, float]:

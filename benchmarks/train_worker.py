@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from exaranker.devices.malloc import keep_freed_memory
+from exaranker.models import ModelConfig, family_of
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
 
 V1_0 = {"mlp_activations": ("relu",), "logits_via_embedding": True, "scale_logits": True}
-SHAPES: dict[str, T5Config | DecoderConfig] = {
+SHAPES: dict[str, ModelConfig] = {
     "t5-small": T5Config(32128, 512, 8, 6, 6, 64, 2048, **V1_0),
     "t5-base": T5Config(32128, 768, 12, 12, 12, 64, 3072, **V1_0),
     "smollm2-135m": DecoderConfig(),
@@ -97,13 +98,13 @@ ENGINES = {"ours": ours, "transformers": transformers}
 
 def _dropout(shape: str) -> float:
     """Llama has none: transformers offers it for attention weights only."""
-    return DROPOUT if isinstance(SHAPES[shape], T5Config) else 0.0
+    return 0.0 if family_of(SHAPES[shape]).is_decoder_only else DROPOUT
 
 
 def features(shape: str) -> dict[str, np.ndarray]:
     inputs, targets = tokens(SHAPES[shape].vocab_size)
     batch = {"encoder_input_tokens": inputs}
-    if not isinstance(SHAPES[shape], T5Config):
+    if family_of(SHAPES[shape]).is_decoder_only:
         batch = {"decoder_causal_attention": np.pad(np.ones_like(inputs), ((0, 0), (0, TARGET)))}
         targets = np.concatenate([inputs, targets], axis=1)
     batch |= {"decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1], "decoder_target_tokens": targets}
@@ -128,7 +129,7 @@ def _huggingface(shape: str) -> Any:
 
 def _huggingface_batch(shape: str) -> dict[str, np.ndarray]:
     inputs, targets = tokens(SHAPES[shape].vocab_size)
-    if isinstance(SHAPES[shape], T5Config):
+    if not family_of(SHAPES[shape]).is_decoder_only:
         return {"input_ids": inputs, "labels": targets}
     whole = np.concatenate([inputs, targets], axis=1)
     return {"input_ids": whole, "labels": np.where(np.arange(SOURCE + TARGET) < SOURCE, IGNORED, whole)}

@@ -12,7 +12,7 @@ from exaranker.tokenization import Tokenizer
 
 ENCODER_DECODER = "encoder_decoder"
 DECODER_ONLY = "decoder_only"
-FAMILIES = (ENCODER_DECODER, DECODER_ONLY)
+TEMPLATE_FAMILIES = (ENCODER_DECODER, DECODER_ONLY)  # every models.ModelFamily is of one of them
 
 
 def pieces(text: str) -> list[tuple[str, str | None]]:
@@ -42,8 +42,8 @@ class Template:
     baseline: str = ""  # the template that asks for the label alone, if the words differ
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise InputError(f"unknown family {self.family!r}", hint=nearest(self.family, FAMILIES))
+        if self.family not in TEMPLATE_FAMILIES:
+            raise InputError(f"unknown family {self.family!r}", hint=nearest(self.family, TEMPLATE_FAMILIES))
         for text, needed in (
             (self.input, {"query", "passage"}),
             (self.label_explanation, {"label", "explanation"}),

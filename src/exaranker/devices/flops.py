@@ -9,15 +9,15 @@ import jax.numpy as jnp
 
 from exaranker.devices.accelerators import CHIPS
 from exaranker.losses.sums import SHARE
-from exaranker.models import ModelConfig
-from exaranker.models.t5 import T5Config
+from exaranker.models import ModelConfig, family_of
+from exaranker.models.family import Lengths
 
 
 def train_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
     """Model FLOPs of one step, without rematerialisation: forward once, backward twice (arXiv 2204.02311, app. B).
 
     Every weight costs 2 FLOPs per position it is applied to; attention costs 4 * queries * keys * heads * head_dim.
-    Decoder-only models are held to what they need at least: logits of `answers.SHARE` of each row.
+    Decoder-only models are held to what they need at least: logits of `sums.SHARE` of each row.
     """
     return 3.0 * forward_flops(config, params, batch)
 
@@ -27,12 +27,12 @@ def forward_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) ->
     rows, target = batch["decoder_input_tokens"].shape
     source = batch["encoder_input_tokens"].shape[1] if "encoder_input_tokens" in batch else 0
     head = "token_embedder/embedding" if config.logits_via_embedding else "logits_dense/kernel"
-    total, answers = 0.0, target if isinstance(config, T5Config) else -(-target // SHARE)
+    total, answers = 0.0, -(-target // SHARE) if family_of(config).is_decoder_only else target
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         positions = answers if name.endswith(head) else _positions(name, source, target)
         total += 2.0 * leaf.size * rows * positions
-    return total + rows * _attention(config, source, target)
+    return total + rows * _attention(config, Lengths(source, target))
 
 
 def peak_flops(device: Any, dtype: str) -> float:
@@ -51,12 +51,10 @@ def _positions(name: str, source: int, target: int) -> int:
     return source if name.startswith("encoder/") or memory else target
 
 
-def _attention(config: ModelConfig, source: int, target: int) -> float:
-    width = 4.0 * config.num_heads * config.head_dim
-    if isinstance(config, T5Config):
-        decoder = config.num_decoder_layers * (target * target + target * source)
-        return width * (config.num_encoder_layers * source * source + decoder)
-    return width * config.num_layers * target * target
+def _attention(config: ModelConfig, lengths: Lengths) -> float:
+    stacks = family_of(config).stacks(config, lengths)
+    pairs = sum(stack.layers * stack.positions * stack.keys for stack in stacks)
+    return 4.0 * config.num_heads * config.head_dim * pairs
 
 
 def _measured_peak(device: Any, dtype: str, size: int = 1024, repeats: int = 8) -> float:

@@ -11,9 +11,8 @@ import tensorflow as tf
 from exaranker.checkpoints.card import ModelCard
 from exaranker.errors import InputError
 from exaranker.infer.config import DatasetConfig
-from exaranker.models.t5 import T5Config
+from exaranker.models import family_of
 from exaranker.tasks import get_task_or_mixture, register_dataset_of, template_of, tokenizer_of
-from exaranker.templates import DECODER_ONLY
 from exaranker.train.batches import input_error, untuned
 
 Row = Mapping[str, Any]  # numpy: `inputs` and `targets` (token ids), query_id, doc_id, *_pretokenized, ...
@@ -36,7 +35,7 @@ def open_tasks(config: DatasetConfig, card: ModelCard, tokenizer: Path) -> list[
             )
         if tokenizer_of(task.name).digest != card.tokenizer_digest:
             raise InputError(f"task {task.name} has another vocabulary than the checkpoint's", hint=_OWN_WORDS)
-        if (template_of(task.name).family == DECODER_ONLY) == isinstance(card.config, T5Config):
+        if template_of(task.name).family != family_of(card.config).template_family:
             raise InputError(
                 f"task {task.name} is written for {template_of(task.name).family} models, the checkpoint is not one",
                 hint=_OWN_WORDS,

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from exaranker.errors import InputError
 from exaranker.losses.token import LossConfig, token_losses
+from exaranker.models import family_of
 from exaranker.models.decoding import greedy_generate
-from exaranker.models.t5 import T5Config
 from exaranker.rank.length_buckets import bucket, pad_batch
 from exaranker.rank.reranker import Reranker
 from exaranker.tokenization import until
@@ -85,7 +85,8 @@ class InferenceModel:
         return (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))
 
     def _features(self, inputs: Sequence[Tokens], targets: Sequence[Tokens]) -> Features:
-        build = encoder_decoder_features if isinstance(self.reranker.card.config, T5Config) else decoder_only_features
+        is_decoder_only = family_of(self.reranker.card.config).is_decoder_only
+        build = decoder_only_features if is_decoder_only else encoder_decoder_features
         return build(inputs, targets, self.lengths)
 
     @property

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from exaranker.losses.token import LossConfig, logit_of, soft_targets, token_losses
-from exaranker.models.decoder import DecoderOnly
+from exaranker.models import family_of
 from exaranker.models.layers import constrain
 
 SHARE = 3  # 1/SHARE of a row is tried: answers are labels, or labels and explanations after prompts twice their length
@@ -33,7 +33,7 @@ Sums = dict[str, Any]  # scalars that add up over microbatches, batches and proc
 def loss_sums(module: nn.Module, params: Any, batch: Batch, loss: LossConfig, key: Array | None) -> Sums:
     """A forward pass, with dropout if there is a key. `loss`, the number to minimise, is among the sums."""
     options: dict[str, Any] = {"train": key is not None, "rngs": {} if key is None else {"dropout": key}}
-    if not isinstance(module, DecoderOnly):
+    if not family_of(module.config).is_decoder_only:
         logits: Any = module.apply({"params": params}, batch, **options)
         return _sums(logits, batch, loss)
     hidden: Any = module.apply({"params": params}, batch, method="hidden", **options)

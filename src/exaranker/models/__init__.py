@@ -4,29 +4,43 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from exaranker.errors import InputError, nearest
-from exaranker.models.decoder import DecoderConfig, DecoderOnly
-from exaranker.models.t5 import T5, T5Config
+from exaranker.models.family import FAMILIES, ModelConfig, ModelFamily, family_of
 
-ModelConfig = T5Config | DecoderConfig
-
-FAMILIES: dict[str, type[ModelConfig]] = {"t5": T5Config, "decoder": DecoderConfig}
+__all__ = [
+    "FAMILIES",
+    "ModelConfig",
+    "ModelFamily",
+    "abstract_params",
+    "build",
+    "config_from_json",
+    "config_to_json",
+    "family_of",
+]
 
 
 def build(config: ModelConfig) -> nn.Module:
     """The module of a configuration: `build(config).apply({"params": params}, batch)` gives fp32 logits."""
-    return T5(config) if isinstance(config, T5Config) else DecoderOnly(config)
+    return family_of(config).module(config)
+
+
+def abstract_params(config: ModelConfig) -> Any:
+    """Shapes, and in flax's boxes the logical axes, of all parameters; none is allocated."""
+    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
+    return jax.eval_shape(build(config).init, jax.random.key(0), batch)["params"]
 
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
     """A configuration as a JSON object, with its family.
 
-    >>> config_to_json(T5Config(vocab_size=128))["family"]
+    >>> config_to_json(FAMILIES["t5"].config(vocab_size=128))["family"]
     't5'
     """
-    family = next(name for name, kind in FAMILIES.items() if isinstance(config, kind))
-    return {"family": family, **asdict(config), "mlp_activations": list(config.mlp_activations)}
+    return {"family": family_of(config).name, **asdict(config), "mlp_activations": list(config.mlp_activations)}
 
 
 def config_from_json(value: dict[str, Any]) -> ModelConfig:
@@ -39,8 +53,9 @@ def config_from_json(value: dict[str, Any]) -> ModelConfig:
     family = given.pop("family", None)
     if family not in FAMILIES:
         raise InputError(f"unknown model family {family!r}", hint=nearest(str(family), FAMILIES))
-    known = {field.name for field in fields(FAMILIES[family])}
+    kind = FAMILIES[family].config
+    known = {field.name for field in fields(kind)}
     for name in sorted(given.keys() - known):
         raise InputError(f"unknown field {name!r} in a {family} configuration", hint=nearest(name, known))
     given["mlp_activations"] = tuple(given["mlp_activations"])
-    return FAMILIES[family](**given)
+    return kind(**given)

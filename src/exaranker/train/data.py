@@ -10,10 +10,9 @@ from jaxtyping import Int
 
 from exaranker.devices.mesh import local_rows
 from exaranker.errors import InputError
-from exaranker.models.decoder import DecoderConfig
-from exaranker.models.t5 import T5Config
+from exaranker.models import family_of
 from exaranker.tasks import register_dataset_of, template_of
-from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, Template
+from exaranker.templates import Template
 from exaranker.train.batches import Batches, BatchSpec
 from exaranker.train.config import TrainConfig
 
@@ -28,7 +27,7 @@ def register_task(config: TrainConfig) -> Template:
     if data.dataset_dir is not None:
         register_dataset_of(data.mixture_or_task_name, data.dataset_dir, data.vocabulary_path, config.template)
     template = template_of(data.mixture_or_task_name)
-    if (template.family == DECODER_ONLY) == isinstance(config.model, T5Config):
+    if template.family != family_of(config.model).template_family:
         raise InputError(
             f"TEMPLATE {template.name!r} is for {template.family} models, MODEL is a {type(config.model).__name__}",
             hint="set TEMPLATE to one of the model's kind",
@@ -48,7 +47,7 @@ def open_batches(config: TrainConfig, mesh: Mesh, split: str, state: Mapping[str
         split,
         data.task_feature_lengths,
         data.batch_size,
-        DECODER_ONLY if isinstance(config.model, DecoderConfig) else ENCODER_DECODER,
+        family_of(config.model).template_family,
         pack=data.pack,
         shuffle=training and data.shuffle,
         repeat=training,

@@ -6,8 +6,7 @@ import jax
 
 from exaranker.devices.flops import train_flops
 from exaranker.devices.mesh import BATCH_AXES
-from exaranker.models import ModelConfig
-from exaranker.models.t5 import T5Config
+from exaranker.models import ModelConfig, family_of
 from exaranker.train.config import TrainConfig
 from exaranker.train.setup import Setup, abstract_batch, assemble
 
@@ -43,10 +42,14 @@ def activation_bytes(config: TrainConfig, rows: int) -> int:
     are held twice, in fp32.
     """
     model = config.model
-    logits = 2 * 4 * _target_length(config) * model.vocab_size
-    stacks = _stacks(config)
-    kept = sum(count * length * _kept(model, model.remat, keys) for count, length, keys in stacks)
-    again = max(length * (_kept(model, "none", keys) - _kept(model, model.remat, keys)) for _, length, keys in stacks)
+    family = family_of(model)
+    lengths = family.lengths(config.data.task_feature_lengths)
+    logits = 2 * 4 * lengths.decoder * model.vocab_size
+    stacks = family.stacks(model, lengths)
+    kept = sum(stack.layers * stack.positions * _kept(model, model.remat, stack.keys) for stack in stacks)
+    again = max(
+        stack.positions * (_kept(model, "none", stack.keys) - _kept(model, model.remat, stack.keys)) for stack in stacks
+    )
     return rows * (kept + max(logits, again))
 
 
@@ -60,19 +63,6 @@ def _kept(model: ModelConfig, remat: str, keys: int) -> int:
     if remat == "none":
         total += width * (4 * joined + 4 * model.emb_dim + 2 * gates * model.mlp_dim) + 8 * model.num_heads * keys
     return total
-
-
-def _stacks(config: TrainConfig) -> list[tuple[int, int, int]]:
-    """(layers, positions, positions attended to) of each stack."""
-    model, source, target = config.model, config.data.task_feature_lengths["inputs"], _target_length(config)
-    if isinstance(model, T5Config):
-        return [(model.num_encoder_layers, source, source), (model.num_decoder_layers, target, target + source)]
-    return [(model.num_layers, target, target)]
-
-
-def _target_length(config: TrainConfig) -> int:
-    lengths = config.data.task_feature_lengths
-    return lengths["targets"] + (0 if isinstance(config.model, T5Config) else lengths["inputs"])
 
 
 def _model_lines(setup: Setup) -> list[str]:

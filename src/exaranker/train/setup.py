@@ -14,8 +14,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from exaranker import models
 from exaranker.checkpoints.store import LoadedModel, load_card, load_for_training
 from exaranker.devices.mesh import RULES, batch_sharding, check_batch, make_mesh, optimizer_shardings, param_shardings
+from exaranker.models import family_of
+from exaranker.models.family import BatchShapes
 from exaranker.models.stack import stack_layers, unstack_layers
-from exaranker.models.t5 import T5Config
 from exaranker.train.config import TrainConfig
 from exaranker.train.step import TrainState, make_eval_step, make_train_step
 
@@ -98,26 +99,10 @@ def abstract_batch(config: TrainConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeS
     return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for name, (shape, dtype) in shapes.items()}
 
 
-def batch_shapes(config: TrainConfig) -> dict[str, tuple[tuple[int, int], Any]]:
-    """The features of a batch, as SeqIO's feature converters name them."""
-    rows, lengths = config.data.batch_size, config.data.task_feature_lengths
-    source, target = (rows, lengths["inputs"]), (rows, lengths["targets"])
-    if not isinstance(config.model, T5Config):
-        target = (rows, lengths["inputs"] + lengths["targets"])
-    shapes: dict[str, tuple[tuple[int, int], Any]] = {
-        "decoder_input_tokens": (target, jnp.int32),
-        "decoder_target_tokens": (target, jnp.int32),
-        "decoder_loss_weights": (target, jnp.int32),
-        "decoder_label_weights": (target, jnp.float32),
-    }
-    packed = ["decoder_segment_ids", "decoder_positions"] if config.data.pack else []
-    if isinstance(config.model, T5Config):
-        shapes["encoder_input_tokens"] = (source, jnp.int32)
-        if config.data.pack:
-            shapes |= dict.fromkeys(("encoder_segment_ids", "encoder_positions"), (source, jnp.int32))
-    else:
-        packed.append("decoder_causal_attention")
-    return shapes | dict.fromkeys(packed, (target, jnp.int32))
+def batch_shapes(config: TrainConfig) -> BatchShapes:
+    """The features of a training batch."""
+    data = config.data
+    return family_of(config.model).batch_shapes(data.batch_size, data.task_feature_lengths, data.pack)
 
 
 def _init_params(module: nn.Module, config: TrainConfig) -> Any:

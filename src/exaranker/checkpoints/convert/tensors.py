@@ -8,12 +8,10 @@ from typing import Any
 import flax.linen as nn
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from exaranker import models
 from exaranker.errors import InputError, nearest
-from exaranker.models import ModelConfig
+from exaranker.models import ModelConfig, abstract_params
 from exaranker.models.stack import stack_layers, unstack_layers
 
 Tensors = dict[str, np.ndarray]
@@ -33,11 +31,8 @@ def to_params(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> Any:
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter of the unrolled model, without allocating any."""
-    module = models.build(dataclasses.replace(config, scan_layers=False))
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
-    boxed = jax.eval_shape(module.init, jax.random.key(0), batch)["params"]
-    return {name: leaf.shape for name, leaf in flax.traverse_util.flatten_dict(nn.meta.unbox(boxed), sep="/").items()}
+    params = nn.meta.unbox(abstract_params(dataclasses.replace(config, scan_layers=False)))
+    return {name: leaf.shape for name, leaf in flax.traverse_util.flatten_dict(params, sep="/").items()}
 
 
 def check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], path: Path) -> None:

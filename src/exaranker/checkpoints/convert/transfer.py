@@ -9,8 +9,7 @@ from exaranker.checkpoints.convert.huggingface import read_huggingface, write_hu
 from exaranker.checkpoints.convert.t5x import read_t5x, write_t5x
 from exaranker.checkpoints.store import find_checkpoint, load_for_inference, save_model
 from exaranker.errors import InputError
-from exaranker.models import ModelConfig
-from exaranker.models.t5 import T5Config
+from exaranker.models import ModelConfig, family_of
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, Template, label_ids, template_named
 from exaranker.tokenization import Tokenizer, load_tokenizer
 
@@ -68,7 +67,7 @@ def _read(source: Path, form: str) -> tuple[ModelConfig, Any, int]:
 
 
 def _template(config: ModelConfig, name: str | None) -> Template:
-    family = ENCODER_DECODER if isinstance(config, T5Config) else DECODER_ONLY
+    family = family_of(config).template_family
     template = template_named(name or DEFAULT_TEMPLATES[family])
     if template.family != family:
         raise InputError(
