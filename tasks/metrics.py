@@ -17,6 +17,7 @@ class Answer(NamedTuple):
 def parse_answer(text: str, template: Template, *, label_first: bool = True) -> Answer:
     """Reads label and explanation from a target.
 
+    >>> from exaranker.templates import TEMPLATES
     >>> parse_answer("true. Explanation: It names the bone.", TEMPLATES["exaranker"])
     Answer(relevant=1, explanation='It names the bone.')
     """

@@ -58,7 +58,7 @@ def register_dataset(
 
     A dataset of the same name is replaced. Styles that need what the dataset lacks are left out.
 
-    >>> register_dataset("sample", "data/sample", "examples/sample/spiece.model")[:2]
+    >>> register_dataset("sample", "out/explanations", "spiece.model")[:2]
     ['exaranker_sample_label', 'exaranker_sample_label_explanation']
 
     Raises:
@@ -108,7 +108,8 @@ def register_dataset_of(
 def register_mixture(name: str, rates: Mapping[str, float]) -> str:
     """Mixes tasks, of any styles and datasets, by rate; a mixture of that name is replaced.
 
-    >>> register_mixture("two_to_one", {"exaranker_a_label_explanation": 2.0, "exaranker_b_label": 1.0})
+    >>> _ = register_dataset("sample", "out/explanations", "spiece.model")
+    >>> register_mixture("two_to_one", {"exaranker_sample_label_explanation": 2.0, "exaranker_sample_label": 1.0})
     'two_to_one'
 
     Raises:

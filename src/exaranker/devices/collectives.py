@@ -47,11 +47,11 @@ class Collective(NamedTuple):
 
 
 def collectives(hlo: str) -> list[Collective]:
-    """The collectives of `compiled.as_text()`; those among one device are none.
+    r"""The collectives of `compiled.as_text()`; those among one device are none.
 
-    >>> text = jax.jit(step).lower(*arguments).compile().as_text()
-    >>> collectives(text)[0]
-    Collective(kind='all-reduce', payload_bytes=4096.0, devices=8, times=1)
+    >>> all_reduce = "  %sum = f32[1024]{0} all-reduce(f32[1024]{0} %x), replica_groups=[1,8]<=[8]"
+    >>> collectives("\n".join(["ENTRY %main (x: f32[1024]) -> f32[1024] {", all_reduce, "}"]))
+    [Collective(kind='all-reduce', payload_bytes=4096.0, devices=8, times=1)]
     """
     computations, entry = _computations(hlo)
     return _collectives(computations, entry)

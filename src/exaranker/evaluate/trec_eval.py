@@ -95,7 +95,8 @@ def check(
 def as_query(measure: Measure, min_relevance: int) -> Query | None:
     """trec_eval's form of an ir-measures measure, or None if it has none.
 
-    >>> as_query(ir_measures.parse_measure("RR(rel=2)@10"), 1)
+    >>> from ir_measures import RR
+    >>> as_query(RR(rel=2) @ 10, min_relevance=1)
     Query(name='recip_rank', level=2, depth=10)
     """
     parameters = dict(measure.params)

@@ -16,8 +16,10 @@ RESULTS = "results.json"
 def evaluate(config: EvaluationConfig) -> dict[str, Any]:
     """Predicts, measures, and writes `results.json` in the output directory, beside the predictions.
 
-    >>> evaluate(config)["tasks"]["exaranker_sample_label"]
-    {'rows': 24, 'metrics': {'label_accuracy': 50.0, 'label_f1': 66.7, 'no_label': 0.0}}
+    >>> from exaranker.infer.config import DatasetConfig
+    >>> rows = DatasetConfig("exaranker_sample_label", split="train", dataset_dir="out/explanations", num_examples=4)
+    >>> evaluate(EvaluationConfig("out/model", "out/eval", rows))["tasks"]["exaranker_sample_label"]["rows"]
+    4
 
     Raises:
         InputError: as `infer`, or a task has no metrics of predictions.

@@ -102,8 +102,8 @@ def retrieve(index: Bm25Index, queries: Mapping[str, str], k: int) -> Iterator[S
 def _stem(word: str) -> str:
     """The term that Lucene's English analyzer makes of a word (Porter).
 
-    >>> [_stem(word) for word in ("us", "possibly", "biologies", "trekking")]
-    ['us', 'possibl', 'biolog', 'trek']
+    >>> [_stem(word) for word in ("us", "possibly", "technologies", "trekking")]
+    ['us', 'possibl', 'technolog', 'trek']
     """
     if len(word) < 3:
         return word

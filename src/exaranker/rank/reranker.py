@@ -59,10 +59,12 @@ class Explanation(NamedTuple):
 class Reranker:
     """A loaded checkpoint. The same pairs in the same order always give the same scores.
 
-    >>> reranker = Reranker.from_checkpoint("out/demo/t5_label_explanation")
-    >>> best = reranker.rank("why is the sky blue", ["Air scatters blue light.", "Grass is green."])[0]
-    >>> reranker.explain([("why is the sky blue", best.passage)])[0].label
-    'true'
+    >>> reranker = Reranker.from_checkpoint("out/model")
+    >>> best, other = reranker.rank("why is the sky blue", ["Grass is green.", "Air scatters blue light."])
+    >>> best.score > other.score
+    True
+    >>> reranker.explain([("why is the sky blue", best.passage)], [best.score])[0].score == best.score
+    True
     """
 
     card: ModelCard
