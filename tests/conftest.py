@@ -1,4 +1,4 @@
-"""What all tests share: cores of their own for parallel workers, slow files first, and an explained dataset."""
+"""What all tests share: quick compiling, cores of their own for parallel workers, slow files first, explained pairs."""
 
 import os
 from pathlib import Path
@@ -10,10 +10,15 @@ from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
 from exaranker.trec import read_texts
 
 SAMPLE = Path(__file__).parents[1] / "examples/sample"
+# Tests compile more often than they compute: machine code need not be good. Processes that tests start inherit it.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
 
 
 def pytest_configure() -> None:
-    """OpenMP engines collapse when they share a core."""
+    """Before jax is imported; OpenMP engines collapse when they share a core."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
     worker, count = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if worker and count:
         cores = sorted(os.sched_getaffinity(0))

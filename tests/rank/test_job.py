@@ -97,7 +97,7 @@ def enlarge(folder: Path, queries: int) -> None:
 def test_two_devices_score_as_one(t5_checkpoint: Path, collection: Path) -> None:
     rerank(job(collection, t5_checkpoint))
     alone = {doc[:2]: doc.score for doc in read_run(collection / "out.trec")}
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     command = [sys.executable, "-m", "exaranker.cli", *words(collection, t5_checkpoint, "--explain_top_k=1")]
     subprocess.run(command, env=environment, check=True)
     assert {doc[:2]: doc.score for doc in read_run(collection / "out.trec")} == pytest.approx(alone, abs=1e-5)
@@ -109,7 +109,7 @@ def test_what_other_devices_have_finished_is_not_continued(t5_checkpoint: Path, 
     began = Partial(collection / "out.trec.partial", job(collection, t5_checkpoint).key(reranker))
     assert list(began.map(lambda chunk: [99.0] * 7, ["the one window"])) == [[99.0] * 7]
     kept = (collection / "out.trec.partial").read_text()
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     command = [sys.executable, "-m", "exaranker.cli", *words(collection, t5_checkpoint)]
     subprocess.run(command, env=environment, check=True)
     assert all(abs(doc.score) < 90 for doc in read_run(collection / "out.trec"))

@@ -27,9 +27,6 @@ FAMILIES: dict[str, models.ModelConfig] = {
     "umt5": T5Config(**T5_SHAPE, relative_bias_per_layer=True),
     "decoder": DecoderConfig(**SHAPE, num_kv_heads=1, num_layers=2, dtype="float32"),
 }
-# Each step is compiled for one run: machine code need not be good.
-QUICK: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-QUICK |= {"xla_cpu_use_fusion_emitters": False}
 LOSS = LossConfig(label_weight=2.0, loss_normalizing_factor="NUM_REAL_TARGET_TOKENS")
 
 
@@ -59,7 +56,7 @@ def batch_for(config: models.ModelConfig, rows: int = 4) -> dict[str, jax.Array]
 
 
 def params_of(config: models.ModelConfig) -> Any:
-    init = jax.jit(models.build(config).init, compiler_options=QUICK)
+    init = jax.jit(models.build(config).init)
     return nn.meta.unbox(init(jax.random.key(0), batch_for(config))["params"])
 
 
@@ -71,7 +68,7 @@ CAPTURE = optax.GradientTransformation(
 
 def gradient_of(config: models.ModelConfig, params: Any, loss: LossConfig = LOSS, **options: Any) -> Gradient:
     """What a training step computes."""
-    step = jax.jit(make_train_step(models.build(config), CAPTURE, loss, **options), compiler_options=QUICK)
+    step = jax.jit(make_train_step(models.build(config), CAPTURE, loss, **options))
     state, sums = step(TrainState(jnp.int32(0), params, params), batch_for(config))
     return Gradient(float(sums["loss"]), sums, state.optimizer)
 
@@ -105,7 +102,7 @@ def test_every_tensor_s_gradient_is_the_slope_of_the_loss(family):
     """
     config, params, gradient = family
     tolerance = 0.03 if "relu" in config.mlp_activations else 0.003
-    evaluate = jax.jit(make_eval_step(models.build(config), LOSS), compiler_options=QUICK)
+    evaluate = jax.jit(make_eval_step(models.build(config), LOSS))
     batch = batch_for(config)
     flat, slopes = flatten_dict(params, sep="/"), flatten_dict(gradient.values, sep="/")
     for name, values in slopes.items():
