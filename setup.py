@@ -20,6 +20,7 @@ PACKAGES = {
     "exaranker": "src/exaranker",
     "exaranker.checkpoints": "src/exaranker/checkpoints",
     "exaranker.checkpoints.convert": "src/exaranker/checkpoints/convert",
+    "exaranker.checkpoints.convert.families": "src/exaranker/checkpoints/convert/families",
     "exaranker.commands": "src/exaranker/commands",
     "exaranker.devices": "src/exaranker/devices",
     "exaranker.evaluate": "src/exaranker/evaluate",

@@ -20,7 +20,7 @@ from exaranker.rank.reranker import _round_kernels
 from exaranker.train.config import DataConfig, TrainConfig
 from exaranker.train.setup import abstract_batch, assemble, layout
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PLATFORMS = ("cuda", "tpu")
 KEY = jax.random.key(0)
 SIZES = {"vocab_size": 96, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48}

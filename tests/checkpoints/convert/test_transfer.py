@@ -17,7 +17,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from exaranker import models
-from exaranker.checkpoints.convert.hf_config import to_hf_config
+from exaranker.checkpoints.convert.families import to_hf_config
 from exaranker.checkpoints.convert.huggingface import read_huggingface
 from exaranker.checkpoints.convert.t5x import read_t5x
 from exaranker.checkpoints.convert.tensors import to_tensors
@@ -30,7 +30,7 @@ from exaranker.models.stack import stack_layers
 from exaranker.models.t5 import T5Config
 from exaranker.tokenization import load_tokenizer
 
-SPIECE = Path(__file__).parents[2] / "examples/sample/spiece.model"
+SPIECE = Path(__file__).parents[3] / "examples/sample/spiece.model"
 T5_SHAPE = {
     "d_model": 32,
     "d_kv": 8,

@@ -8,8 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from exaranker.checkpoints.convert.hf_config import from_hf_config, to_hf_config
-from exaranker.checkpoints.convert.hf_names import tensor_names
+from exaranker.checkpoints.convert.families import from_hf_config, tensor_names, to_hf_config
 from exaranker.checkpoints.convert.tensors import Tensors, check_tensors, to_params, to_tensors
 from exaranker.errors import InputError
 from exaranker.files import read_json, write_json
@@ -27,7 +26,7 @@ def read_huggingface(directory: Path) -> tuple[ModelConfig, Any]:
         InputError: a file or tensor is missing or misshapen, or the architecture is not one of ours.
     """
     stored = _read_tensors(directory)
-    config = from_hf_config(read_json(directory / "config.json"), has_head="lm_head.weight" in stored)
+    config = from_hf_config(read_json(directory / "config.json"), stored)
     tensors: Tensors = {}
     for name in tensor_names(config):
         if name.theirs not in stored:

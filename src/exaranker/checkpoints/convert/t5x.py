@@ -16,7 +16,7 @@ import tensorstore as ts
 
 from exaranker.checkpoints.convert.tensors import Tensors, check_tensors, to_params, to_tensors
 from exaranker.errors import InputError
-from exaranker.models import ModelConfig
+from exaranker.models import ModelConfig, family_of
 from exaranker.models.t5 import T5Config
 
 VERSION = 3  # of the msgpack file, as T5X writes it
@@ -43,10 +43,10 @@ def write_t5x(directory: Path, config: ModelConfig, params: Any, step: int) -> P
     """Writes `directory/checkpoint_<step>` and returns its path.
 
     Raises:
-        InputError: the model is not an encoder-decoder, the only kind this layout is for.
+        InputError: the model is not a T5, the only family this layout is for.
     """
     if not isinstance(config, T5Config):
-        raise InputError("T5X checkpoints hold encoder-decoders, this is decoder-only", hint="export --format hf")
+        raise InputError(f"T5X checkpoints hold T5s, this is a {family_of(config).name}", hint="export --format hf")
     target = directory / f"checkpoint_{step}"
     tensors = to_tensors(params)
     check_tensors(config, tensors, target)

@@ -1,0 +1,83 @@
+"""config.json of Hugging Face: every field and option is read, and what we do not compute is refused."""
+
+import pytest
+
+from exaranker.checkpoints.convert.families import CONVERSIONS, exported_as, from_hf_config
+from exaranker.errors import InputError
+from exaranker.models import FAMILIES
+from exaranker.models.decoder import DecoderConfig
+from exaranker.models.t5 import T5Config
+
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "rms_norm_eps": 1e-5,
+}
+READ = DecoderConfig(
+    vocab_size=96,
+    emb_dim=32,
+    num_heads=4,
+    num_kv_heads=4,
+    num_layers=3,
+    head_dim=8,
+    mlp_dim=48,
+    rope_theta=10000.0,
+    logits_via_embedding=True,
+)
+
+
+def test_what_config_json_leaves_out_is_what_transformers_takes():
+    assert from_hf_config(LLAMA, ()) == READ
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [{"rope_theta": 500.0}, {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}],
+    ids=["transformers 4", "transformers 5"],
+)
+def test_rope_theta_of_both_ages(rope):
+    assert from_hf_config({**LLAMA, **rope}, ()).rope_theta == 500.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": None}, "config.json has no hidden_size"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported .only 'silu' is"),
+        ({"attention_bias": True}, "attention_bias True is not supported"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, r"rope_scaling .*'linear'.* is not supported"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "by layer type are not supported"),
+        ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window True is not supported"),
+        ({"model_type": "lama"}, "model_type 'lama' is not supported .did you mean llama"),
+    ],
+)
+def test_what_we_do_not_compute_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        from_hf_config({**LLAMA, **change}, ())
+
+
+def test_mt5_never_scales_its_logits():
+    shape = dict.fromkeys(("vocab_size", "d_model", "num_heads", "num_layers", "d_kv", "d_ff"), 8)
+    kinds = {kind: from_hf_config({"model_type": kind, **shape}, ()).scale_logits for kind in ("t5", "mt5", "umt5")}
+    assert kinds == {"t5": True, "mt5": False, "umt5": True}
+
+
+@pytest.mark.parametrize(
+    ("config", "model_type"),
+    [
+        (T5Config(), "t5"),
+        (T5Config(relative_bias_per_layer=True), "umt5"),
+        (DecoderConfig(), "llama"),
+        (DecoderConfig(qkv_bias=True), "qwen2"),
+    ],
+)
+def test_the_model_type_of_an_export(config, model_type):
+    assert exported_as(config).model_type == model_type
+
+
+def test_every_family_can_be_converted():
+    assert {conversion.config for conversion in CONVERSIONS.values()} == {family.config for family in FAMILIES.values()}
