@@ -7,11 +7,11 @@ conditional, the one that sends most is counted.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 # How much of the whole array each of n devices sends on a ring (arXiv 1909.08053 counts the same way).
-SENT = {
+SENT: dict[str, Callable[[int], float]] = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
     "all-gather": lambda n: (n - 1) / n,
     "reduce-scatter": lambda n: (n - 1) / n,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from exaranker.errors import InputError
 from exaranker.evaluate import plots
@@ -93,6 +94,6 @@ def _with_plots(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _inline(figure: plots.Figure) -> str:
+def _inline(figure: Figure) -> str:
     """A figure as a data URI."""
     return "data:image/svg+xml;base64," + base64.b64encode(plots.render(figure, "svg")).decode()

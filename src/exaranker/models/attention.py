@@ -85,7 +85,7 @@ class SelfAttention(nn.Module):
         """Writes keys or values from each row's slot on, and returns all slots (as many as the mask has keys)."""
         shape = (*new.shape[:2], mask.shape[-1], new.shape[-1])
         cache = self.variable("cache", name, jnp.zeros, shape, new.dtype)
-        write = jax.vmap(lambda row, update, slot: jax.lax.dynamic_update_slice(row, update, (0, slot, 0)))
+        write: Any = jax.vmap(lambda row, update, slot: jax.lax.dynamic_update_slice(row, update, (0, slot, 0)))
         cache.value = write(cache.value, new, slots)
         return cache.value
 
