@@ -24,6 +24,7 @@ PACKAGES = {
     "exaranker.commands": "src/exaranker/commands",
     "exaranker.devices": "src/exaranker/devices",
     "exaranker.evaluate": "src/exaranker/evaluate",
+    "exaranker.files": "src/exaranker/files",
     "exaranker.infer": "src/exaranker/infer",
     "exaranker.losses": "src/exaranker/losses",
     "exaranker.models": "src/exaranker/models",

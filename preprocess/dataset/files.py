@@ -1,21 +1,14 @@
-"""The files of an output folder: shards, rejected rows, their records, and the lock of the one who writes them."""
+"""The files of an output folder: shards, rejected rows and their records."""
 
 import errno
-import fcntl
 import json
-import os
-import socket
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-from exaranker.errors import InputError, require
-from exaranker.files import atomic_path, full_disk_named, sha256_file
+from exaranker.errors import require
+from exaranker.files import atomic_path, open_output, sha256_file
 from exaranker.schema import ExplainedPair, to_example
-
-LOCK_FILE = ".writer"
 
 
 class RejectedPair(NamedTuple):
@@ -53,7 +46,7 @@ def write_rejected(path: Path, rejected: Sequence[RejectedPair]) -> dict[str, An
     if not rejected:
         path.unlink(missing_ok=True)  # of a damaged shard that was generated again
         return {"rows": 0, "reasons": {}}
-    with atomic_path(path) as aside, aside.open("w", encoding="utf-8") as stream:
+    with open_output(path) as stream:
         for row in rejected:
             stream.write(json.dumps(row._asdict(), ensure_ascii=False) + "\n")
     reasons = [row.reason for row in rejected]
@@ -69,41 +62,3 @@ def file_record(path: Path) -> dict[str, Any]:
 def is_recorded(path: Path, record: dict[str, Any]) -> bool:
     """Whether a file is there as its record has it, to the last byte."""
     return path.is_file() and path.stat().st_size == record["bytes"] and sha256_file(path) == record["sha256"]
-
-
-@contextmanager
-def writer_lock(directory: Path) -> Iterator[None]:
-    """An flock, which the kernel lets go of however its holder dies; makes the folder.
-
-    Raises:
-        InputError: another process holds it, or nothing can be written there.
-    """
-    with _lock_file(directory) as stream:
-        # A forked child, such as a worker of vLLM, would keep the lock of a parent that is killed.
-        os.register_at_fork(after_in_child=stream.close)
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            problem = f"another process is writing here: {stream.read().strip() or 'unknown'}"
-            raise InputError(problem, path=directory, hint="wait for it, or give another --output_dir") from error
-        stream.truncate(0)
-        with full_disk_named(directory / LOCK_FILE):
-            stream.write(json.dumps(holder()))
-            stream.flush()
-        yield
-
-
-def _lock_file(directory: Path) -> TextIO:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        return (directory / LOCK_FILE).open("a+", encoding="utf-8")
-    except OSError as error:
-        hint = "make room, or give another --output_dir"
-        raise InputError(f"cannot write here: {error.strerror}", path=directory, hint=hint) from error
-
-
-def holder() -> dict[str, Any]:
-    """The process that writes a folder, as its lock file names it."""
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {"pid": os.getpid(), "host": socket.gethostname(), "started": started}

@@ -11,15 +11,13 @@ from typing import Any, NamedTuple
 
 from exaranker import __version__
 from exaranker.errors import InputError
-from exaranker.files import read_json, write_json
+from exaranker.files import claim_folder, holder, read_json, write_json
 from exaranker.preprocess.dataset.files import (
     RejectedPair,
     file_record,
-    holder,
     is_recorded,
     write_rejected,
     write_tfrecord,
-    writer_lock,
 )
 from exaranker.preprocess.engines.base import EngineInfo
 from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair
@@ -161,10 +159,9 @@ def open_dataset(directory: str | Path, plan: Plan) -> Iterator[Dataset]:
     """Locks the folder and yields it, with whatever finished shards it holds.
 
     Raises:
-        InputError: as `writer_lock`, or the folder was begun with other settings.
+        InputError: as `claim_folder`, or the folder was begun with other settings.
     """
-    directory = Path(directory)
-    with writer_lock(directory):
+    with claim_folder(directory, option="--output_dir") as directory:
         yield Dataset(directory, plan)
 
 

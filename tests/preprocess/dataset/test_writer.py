@@ -61,7 +61,7 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path, make_job, many_pairs, 
         with pytest.raises(InputError, match=rf"{disk}.*: no space left .*free some and run the same command again"):
             explain(job, disk / "out")
         left = sorted(path.name for path in (disk / "out").iterdir())
-        assert not [name for name in left if name.endswith(".tmp")]
+        assert not [name for name in left if name.endswith(".aside")]
         for shard in [*(disk / "out").glob("explanations-*")]:
             assert shard.read_bytes() == (tmp_path / "whole" / shard.name).read_bytes()
         with pytest.raises(InputError, match=r"unfinished|no manifest.json here"):

@@ -1,4 +1,8 @@
+import bz2
 import gzip
+import hashlib
+import lzma
+import os
 
 import pytest
 
@@ -9,6 +13,7 @@ from exaranker.files import (
     prepare_output,
     read_json,
     read_lines,
+    sha256_file,
     sha256_json,
     write_json,
     write_text,
@@ -123,3 +128,78 @@ def test_nearest_names():
 def test_missing_package_names_its_extra():
     with pytest.raises(InputError, match=r"needs the package no_such_package \(pip install 'exaranker\[train\]'\)"):
         require("no_such_package", "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (
+            "run.trec",
+            gzip.compress(b"q Q0 d 1 1.0 t\n"),
+            "this is a gzip file, but its name does not end in .gz (rename it to run.trec.gz)",
+        ),
+        (
+            "run.trec.bz2",
+            bz2.compress(b"q Q0 d 1 1.0 t\n"),
+            "this is a bzip2 file, expected plain text or *.gz (decompress it: bunzip2 -k run.trec.bz2)",
+        ),
+        (
+            "run.trec",
+            lzma.compress(b"q Q0 d 1 1.0 t\n"),
+            "this is a xz file, expected plain text or *.gz "
+            "(decompress it: unxz -k run.trec (after renaming it to run.trec.xz))",
+        ),
+        *(
+            (
+                "pairs.tsv",
+                "1\tcafé\tA passage.\n".encode(encoding),
+                f"the file is {named.upper()}, expected UTF-8 (convert the file with: iconv -f {named} -t utf-8)",
+            )
+            for encoding, named in [
+                ("utf-16", "utf-16"),
+                ("utf-16-le", "utf-16le"),
+                ("utf-16-be", "utf-16be"),
+                ("utf-32", "utf-32"),
+            ]
+        ),
+    ],
+)
+def test_what_is_no_plain_text_says_what_it_is(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        list(read_lines(tmp_path / name))
+    assert str(caught.value) == f"{tmp_path / name}: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("is it “done”? Yes – it is.".encode("cp1252"), "convert the file with: iconv -f cp1252 -t utf-8"),
+        ("café au lait".encode("latin1"), "convert the file with: iconv -f latin1 -t utf-8"),
+        (
+            "“cut off in the middle of caf".encode() + b"\xc3",
+            "the rest is UTF-8, so these bytes are damaged: drop them with iconv -c -f utf-8 -t utf-8",
+        ),
+    ],
+)
+def test_the_remedy_fits_the_encoding(tmp_path, line, remedy):
+    (tmp_path / "a").write_bytes(b"fine\n" + line + b"\n")
+    with pytest.raises(InputError) as caught:
+        list(read_lines(tmp_path / "a"))
+    assert ":2: invalid UTF-8 at byte " in str(caught.value)
+    assert str(caught.value).endswith(f"({remedy})")
+
+
+def test_a_pipe_is_read_as_often_as_a_file(tmp_path):
+    """As a shell's <(...): read for its digest, then for its rows."""
+    reader, writer = os.pipe()
+    os.write(writer, b"one\ntwo\n")
+    os.close(writer)
+    path = f"/dev/fd/{reader}"
+    assert sha256_file(path) == hashlib.sha256(b"one\ntwo\n").hexdigest()
+    assert list(read_lines(path)) == [(1, "one"), (2, "two")]
+    os.close(reader)
+    with pytest.raises(InputError, match=r"no such file \(this process has no such descriptor"):
+        list(read_lines(path))
+    with pytest.raises(InputError, match="is a device, expected a file"):
+        list(read_lines("/dev/zero"))

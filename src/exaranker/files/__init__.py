@@ -1,0 +1,44 @@
+"""The one place that opens, checks and replaces files and folders."""
+
+from exaranker.files.json_shape import parse_json, require_fields
+from exaranker.files.locks import holder
+from exaranker.files.reading import blank_line_hint, open_input, read_json, read_lines, sha256_file, whole_file
+from exaranker.files.system import system_error, system_errors_named
+from exaranker.files.writing import (
+    atomic_folder,
+    atomic_path,
+    claim_folder,
+    claim_outputs,
+    open_output,
+    prepare_output,
+    real_path,
+    sha256_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "blank_line_hint",
+    "claim_folder",
+    "claim_outputs",
+    "holder",
+    "open_input",
+    "open_output",
+    "parse_json",
+    "prepare_output",
+    "read_json",
+    "read_lines",
+    "real_path",
+    "require_fields",
+    "sha256_file",
+    "sha256_json",
+    "system_error",
+    "system_errors_named",
+    "whole_file",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]

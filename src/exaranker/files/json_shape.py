@@ -1,0 +1,80 @@
+"""JSON of a shape: fields and types are checked where it is read, so that no later line stumbles over them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from exaranker.errors import InputError
+
+Kind = type | tuple[type, ...]
+
+_WORDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def parse_json(text: str | bytes, *, path: str | Path, line: int | None = None) -> Any:
+    """Parses a JSON text of a file.
+
+    Raises:
+        InputError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise InputError("this JSON is nested too deeply", path=path, line=line) from error
+    except ValueError as error:
+        raise InputError(f"not valid JSON: {error}", path=path, line=line) from error
+
+
+def require_fields(
+    value: Any, fields: Mapping[str, Kind], *, path: str | Path, line: int | None = None, hint: str = ""
+) -> dict[str, Any]:
+    """The object, if it has these fields with values of these types; a float field also takes an integer.
+
+    Raises:
+        InputError: it is no object, lacks a field, or one has a value of another type.
+
+    >>> require_fields({"rank": 1, "more": 2}, {"rank": int}, path="rows.jsonl", line=1)
+    {'rank': 1, 'more': 2}
+    """
+    if not isinstance(value, dict):
+        expected = ", ".join(f"{name} ({_words(kind)})" for name, kind in fields.items())
+        problem = f"expected an object with {expected}, got {_shown(value)}"
+        raise InputError(problem, path=path, line=line, hint=hint)
+    if missing := [name for name in fields if name not in value]:
+        raise InputError(f"the object lacks {', '.join(missing)}", path=path, line=line, hint=hint)
+    for name, kind in fields.items():
+        if not is_a(value[name], kind):
+            problem = f"{name} is {_shown(value[name])}, expected {_words(kind)}"
+            raise InputError(problem, path=path, line=line, hint=hint)
+    return value
+
+
+def is_a(value: Any, kind: Kind) -> bool:
+    """JSON's notion of a type: true is no integer, and an integer is a number.
+
+    >>> is_a(True, int), is_a(1, float), is_a(None, (str, type(None)))
+    (False, True, True)
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (isinstance(value, int) and float in kinds)
+
+
+def _words(kind: Kind) -> str:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join(_WORDS[one] for one in kinds)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= 60 else f"{text[:57]}..."
