@@ -3,13 +3,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from exaranker import __version__, schema
 from exaranker.errors import InputError
-from exaranker.preprocess.dataset import files as dataset_files
 from exaranker.preprocess.engines.base import Completion
 from exaranker.preprocess.explain import explain, summary
 from exaranker.preprocess.pairs.text import with_text_ids
@@ -141,7 +141,7 @@ def test_a_second_writer_is_refused_and_told_who_writes(tmp_path, make_job, pair
 def test_a_clock_that_jumps_back_changes_nothing(tmp_path, make_job, pairs, monkeypatch):
     explain(make_job(pairs), tmp_path / "a")
     times = iter(range(1_000_000, 0, -100_000))
-    monkeypatch.setattr(dataset_files.time, "gmtime", lambda *_: dataset_files.time.localtime(next(times)))
+    monkeypatch.setattr(time, "gmtime", lambda *_: time.localtime(next(times)))
     explain(make_job(pairs), tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert min(json.loads((tmp_path / "b" / "run.json").read_text())["seconds"].values()) >= 0

@@ -47,9 +47,9 @@ def not_text(start: bytes, path: str | Path) -> Reason | None:
 
 
 def not_utf8(error: UnicodeDecodeError) -> Reason:
-    """Why a line is not UTF-8: another encoding, or damaged bytes within UTF-8.
+    r"""Why a line is not UTF-8: another encoding, or damaged bytes within UTF-8.
 
-    >>> try: b"caf\\xe9".decode()
+    >>> try: b"caf\xe9".decode()
     ... except UnicodeDecodeError as error: not_utf8(error).remedy
     'convert the file with: iconv -f latin1 -t utf-8'
     """

@@ -66,7 +66,7 @@ def whole_file(path: str | Path) -> Path:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line without its newline), streaming; only "\\n" and "\\r\\n" end a line.
+    r"""Yields (line number from 1, line without its newline), streaming; only "\n" and "\r\n" end a line.
 
     Raises:
         InputError: the file is missing or empty, a line is not UTF-8, or a gzip file is truncated or damaged.
