@@ -39,6 +39,8 @@ VARIANTS = {
     "byt5": (transformers.T5Config, {**T5_SHAPE, **GELU, "num_decoder_layers": 1, "tie_word_embeddings": False}),
     "llama": (transformers.LlamaConfig, {**LLAMA_SHAPE, "tie_word_embeddings": True, "head_dim": 16}),
     "qwen2": (transformers.Qwen2Config, {**LLAMA_SHAPE, "tie_word_embeddings": False}),
+    "qwen3": (transformers.Qwen3Config, {**LLAMA_SHAPE, "tie_word_embeddings": True, "head_dim": 12}),
+    "qwen3_untied": (transformers.Qwen3Config, {**LLAMA_SHAPE, "tie_word_embeddings": False, "head_dim": 16}),
 }
 # transformers 5 ties whatever was not loaded from a file with an lm_head.
 UNTIED = ("t5_1_1", "mt5", "umt5", "byt5")
@@ -55,7 +57,7 @@ class Pair(NamedTuple):
 
     @property
     def is_t5(self) -> bool:
-        return self.name not in ("llama", "qwen2")
+        return self.theirs.config.is_encoder_decoder
 
 
 @pytest.fixture(scope="session", params=VARIANTS)
@@ -73,7 +75,7 @@ def random_huggingface_model(name: str) -> Any:
     kind, shape = VARIANTS[name]
     config = kind(**shape)
     torch.manual_seed(1)
-    auto = transformers.AutoModelForCausalLM if name in ("llama", "qwen2") else transformers.AutoModelForSeq2SeqLM
+    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     model = auto.from_config(config).eval()
     if name in UNTIED:
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))

@@ -11,6 +11,7 @@ import pytest
 from exaranker import models
 from exaranker.models.decoder import EXACT_TAIL, DecoderConfig
 from exaranker.models.decoding import first_step_logits, greedy_generate
+from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 
 T5_TINY = T5Config(
@@ -32,6 +33,7 @@ CONFIGS = {
     "t5_scanned": T5Config(**{**vars(T5_TINY), "scan_layers": True}),
     "decoder": DECODER_TINY,
     "decoder_prefix": DecoderConfig(**{**vars(DECODER_TINY), "bidirectional_prefix": True}),
+    "qwen3": Qwen3Config(**{**vars(DECODER_TINY), "head_dim": 12, "qk_norm": True}),
     "decoder_scanned": DecoderConfig(**{**vars(DECODER_TINY), "scan_layers": True, "logits_via_embedding": False}),
 }
 INPUTS = np.array([[5, 9, 11, 4, 17, 1, 0, 0], [8, 3, 1, 0, 0, 0, 0, 0], [2, 7, 60, 61, 62, 63, 64, 65]])

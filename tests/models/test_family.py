@@ -3,17 +3,23 @@
 import dataclasses
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from exaranker import models
-from exaranker.models import FAMILIES, family_of
+from exaranker.devices.mesh import RULES
+from exaranker.losses.token import LossConfig
+from exaranker.models import FAMILIES, ModelConfig, ModelFamily, family_of
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.family import Lengths, Stack
+from exaranker.models.stack import unstack_layers
 from exaranker.models.t5 import T5Config
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER
+from exaranker.train.step import TrainState, make_train_step
 
 LENGTHS = {"inputs": 6, "targets": 3}
 BATCHES = {
@@ -42,25 +48,61 @@ OF_PACKING = ("segment_ids", "positions")
 SIZES = {"vocab_size": 32, "emb_dim": 8, "num_heads": 2, "num_kv_heads": 1, "head_dim": 4, "mlp_dim": 8}
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-@pytest.mark.parametrize("pack", [True, False], ids=["packed", "padded"])
-def test_a_module_takes_the_batch_of_its_family(family, pack):
+EACH_FAMILY = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+
+
+def tiny(family: ModelFamily) -> ModelConfig:
+    """Two scanned layers per stack, in fp32."""
     fields = {field.name for field in dataclasses.fields(family.config)}
-    config = family.at_depth(family.config(**{name: size for name, size in SIZES.items() if name in fields}), 1)
-    shapes = family.batch_shapes(2, LENGTHS, pack)
+    config = family.config(**{name: size for name, size in SIZES.items() if name in fields})
+    return dataclasses.replace(family.at_depth(config, 2), dtype="float32", scan_layers=True, remat="full")
+
+
+@EACH_FAMILY
+@pytest.mark.parametrize("pack", [True, False], ids=["packed", "padded"])
+def test_the_batch_of_a_family(family, pack):
     expected = {
         name: shape for name, shape in BATCHES[family.template_family].items() if pack or not name.endswith(OF_PACKING)
     }
+    shapes = family.batch_shapes(2, LENGTHS, pack)
     assert {name: shape for name, (shape, _) in shapes.items()} == expected
     kinds = {name: np.dtype(kind) for name, (_, kind) in shapes.items()}
     assert kinds == dict.fromkeys(expected, np.dtype("int32")) | {"decoder_label_weights": np.dtype("float32")}
-    module = models.build(config)
-    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
-    params = nn.meta.unbox(models.abstract_params(config))
-    logits = jax.eval_shape(lambda params, batch: module.apply({"params": params}, batch), params, batch)
-    assert (logits.shape, logits.dtype) == ((*expected["decoder_input_tokens"], 32), jnp.float32)
+
+
+@EACH_FAMILY
+def test_a_few_steps_learn_a_batch_by_heart_and_scanned_layers_are_unrolled_ones(family):
+    config, random = tiny(family), np.random.default_rng(0)
+    shapes = family.batch_shapes(2, LENGTHS, pack=False)
+    batch = {name: random.integers(2, 32, shape).astype(dtype) for name, (shape, dtype) in shapes.items()}
+    batch |= {name: np.ones_like(batch[name]) for name in ("decoder_loss_weights", "decoder_label_weights")}
+    params = nn.meta.unbox(jax.jit(models.build(config).init)(jax.random.key(0), batch)["params"])
     if family.is_decoder_only:
-        assert set(module.head) <= params.keys()
+        assert set(models.build(config).head) <= params.keys()
+    unrolled = models.build(dataclasses.replace(config, scan_layers=False, remat="none"))
+    logits = (
+        jax.jit(module.apply)({"params": values}, batch)
+        for module, values in ((models.build(config), params), (unrolled, unstack_layers(params)))
+    )
+    np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-4)
+    optimizer = optax.adam(0.01)
+    step = jax.jit(make_train_step(models.build(config), optimizer, LossConfig()))
+    state, losses = TrainState(jnp.int32(0), params, optimizer.init(params)), []
+    for _ in range(20):
+        state, sums = step(state, batch)
+        losses.append(float(sums["loss"]))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@EACH_FAMILY
+def test_every_matrix_is_split_on_a_mesh(family):
+    """Its logical axes are ones that the rules lay out, over both kinds of model axes where it has two."""
+    specs = nn.get_partition_spec(models.abstract_params(tiny(family)))
+    for name, spec in flax.traverse_util.flatten_dict(specs, sep="/").items():
+        laid_out = nn.logical_to_mesh_axes(spec, RULES)
+        assert set(spec) <= {axis for axis, _ in RULES}, name
+        if name.endswith(("kernel", "embedding")):
+            assert {"fsdp", "tensor"} <= set(laid_out) or name.endswith("rel_embedding"), name
 
 
 def test_stacks_of_unequal_depth():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from exaranker.models.layers import FAN_IN, Dense, Dropout, constrain
+from exaranker.models.layers import FAN_IN, Dense, Dropout, RMSNorm, constrain
 from exaranker.models.matmul import matmul, matmul_transposed
 from exaranker.models.positions import rotate
 
@@ -46,6 +46,7 @@ class SelfAttention(nn.Module):
     scale_logits: bool = False
     qkv_bias: bool = False
     rope_theta: float | None = None
+    qk_norm_epsilon: float | None = None  # each head's queries and keys are normalised
 
     @nn.compact
     def __call__(
@@ -67,6 +68,11 @@ class SelfAttention(nn.Module):
             project("key", self.num_kv_heads),
             project("value", self.num_kv_heads),
         )
+        if self.qk_norm_epsilon is not None:
+            query, key = (
+                RMSNorm("float32", self.qk_norm_epsilon, "kv", name=name)(x)
+                for name, x in (("query_norm", query), ("key_norm", key))
+            )
         if self.rope_theta is not None:
             assert positions is not None
             query, key = (rotate(x, positions, self.rope_theta, mask.shape[-1]) for x in (query, key))

@@ -1,6 +1,6 @@
 """Decoder-only rankers of the Llama architecture: RMSNorm, rotary positions, grouped queries, SwiGLU.
 
-SmolLM2, Llama and Qwen2 (biases on query, key and value) differ by `DecoderConfig` only.
+SmolLM2, Llama, Qwen2 (biases on query, key and value) and Qwen3 (its own file) differ by `DecoderConfig` only.
 """
 
 from collections.abc import Mapping
@@ -35,6 +35,7 @@ class DecoderConfig:
     mlp_activations: tuple[str, ...] = ("silu", "linear")
     rope_theta: float = 100000.0
     qkv_bias: bool = False  # Qwen2
+    qk_norm: bool = False  # Qwen3
     logits_via_embedding: bool = True
     bidirectional_prefix: bool = False  # let the prompt see itself in both directions (prefix LM)
     layer_norm_epsilon: float = 1e-5
@@ -77,6 +78,7 @@ class DecoderOnlyLayer(nn.Module):
             scale_logits=True,
             qkv_bias=config.qkv_bias,
             rope_theta=config.rope_theta,
+            qk_norm_epsilon=config.layer_norm_epsilon if config.qk_norm else None,
             name="self_attention",
         )
         mlp = Mlp(

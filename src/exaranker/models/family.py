@@ -8,10 +8,11 @@ import flax.linen as nn
 import numpy as np
 
 from exaranker.models.decoder import DecoderConfig, DecoderOnly
+from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5, T5Config
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER
 
-ModelConfig = T5Config | DecoderConfig
+ModelConfig = T5Config | DecoderConfig | Qwen3Config
 BatchShapes = dict[str, tuple[tuple[int, int], Any]]  # feature -> ((rows, length), dtype)
 
 
@@ -98,6 +99,7 @@ FAMILIES = {
     for family in (
         ModelFamily("t5", T5Config, T5, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
         ModelFamily("decoder", DecoderConfig, DecoderOnly, DECODER_ONLY, ("num_layers",)),
+        ModelFamily("qwen3", Qwen3Config, DecoderOnly, DECODER_ONLY, ("num_layers",)),
     )
 }
 

@@ -63,10 +63,11 @@ class RMSNorm(nn.Module):
 
     dtype: str
     epsilon: float
+    axis: str = "embed"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch embed"]) -> Float[Array, "*batch embed"]:
-        init = partitioned(nn.initializers.ones_init(), ("embed",))
+        init = partitioned(nn.initializers.ones_init(), (self.axis,))
         scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
         x = x.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)

@@ -6,6 +6,7 @@ from exaranker.checkpoints.convert.families import CONVERSIONS, exported_as, fro
 from exaranker.errors import InputError
 from exaranker.models import FAMILIES
 from exaranker.models.decoder import DecoderConfig
+from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 
 LLAMA = {
@@ -52,12 +53,18 @@ def test_rope_theta_of_both_ages(rope):
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, r"rope_scaling .*'linear'.* is not supported"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "by layer type are not supported"),
         ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window True is not supported"),
+        ({"model_type": "qwen3", "use_sliding_window": True}, "use_sliding_window True is not supported"),
         ({"model_type": "lama"}, "model_type 'lama' is not supported .did you mean llama"),
     ],
 )
 def test_what_we_do_not_compute_is_refused(change, message):
     with pytest.raises(InputError, match=message):
         from_hf_config({**LLAMA, **change}, ())
+
+
+def test_the_heads_of_a_qwen3_are_128_wide_unless_it_says_otherwise():
+    widths = [from_hf_config({**LLAMA, "model_type": "qwen3", "head_dim": width}, ()).head_dim for width in (None, 64)]
+    assert widths == [128, 64]
 
 
 def test_mt5_never_scales_its_logits():
@@ -73,6 +80,7 @@ def test_mt5_never_scales_its_logits():
         (T5Config(relative_bias_per_layer=True), "umt5"),
         (DecoderConfig(), "llama"),
         (DecoderConfig(qkv_bias=True), "qwen2"),
+        (Qwen3Config(), "qwen3"),
     ],
 )
 def test_the_model_type_of_an_export(config, model_type):

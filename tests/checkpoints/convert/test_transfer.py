@@ -316,7 +316,11 @@ def test_what_cannot_be_converted_says_why(imported, tmp_path, capsys):
     assert "already exists" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", [transformers.LlamaConfig, transformers.Qwen2Config], ids=["llama", "qwen2"])
+@pytest.mark.parametrize(
+    "kind",
+    [transformers.LlamaConfig, transformers.Qwen2Config, transformers.Qwen3Config],
+    ids=["llama", "qwen2", "qwen3"],
+)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_decoder_only_round_trip(tmp_path, kind, tied):
     config = kind(

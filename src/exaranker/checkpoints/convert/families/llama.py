@@ -29,7 +29,7 @@ PARTS = {
     "mlp/wi_1": "mlp.up_proj",
     "mlp/wo": "mlp.down_proj",
 }
-IMPLIED = {"bidirectional_prefix": False, "mlp_activations": ("silu", "linear")}
+IMPLIED = {"bidirectional_prefix": False, "qk_norm": False, "mlp_activations": ("silu", "linear")}
 
 
 def rope_theta(given: Json) -> float:
