@@ -60,7 +60,7 @@ def transformers(directory: Path, dtype: str, token_budget: int, encode: Reranke
     """Encoder and one decoder step, without gradients, on batches of the same shapes as ours."""
     torch.set_float32_matmul_precision("medium")  # lets torch use bf16 units for fp32 products: twice its speed
     model = AutoModelForSeq2SeqLM.from_pretrained(directory, dtype=getattr(torch, dtype)).eval()
-    labels = list(encode.labels)
+    labels = list(encode.model.card.label_ids or ())
 
     @torch.inference_mode()
     def score(pairs: Sequence[Pair]) -> np.ndarray:

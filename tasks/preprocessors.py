@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from exaranker.errors import InputError
 from exaranker.tasks.styles import Example, Style
-from exaranker.templates import ENCODER_DECODER, Template, encode_input, label_ids, pieces
+from exaranker.templates import Template, encode_input, frame, label_ids, pieces
 from exaranker.tokenization import Tokenizer
 
 Preprocessor = Callable[..., tf.data.Dataset]
@@ -94,12 +94,12 @@ def tokenize(
     example: Example, *, template: Template, vocabulary: seqio.Vocabulary, tokenizer: Tokenizer, counts: LabelTokens
 ) -> Example:
     """Adds `inputs`, `targets` (without end), and how many tokens of the target are label and what follows it."""
-    inputs = vocabulary.encode_tf(example["inputs_pretokenized"])
+    before, after = (tf.constant(ids, tf.int32) for ids in frame(tokenizer, template))
     by_place = [[counts.alone, counts.last], [(0, 0), counts.tail]]
     label, tail = (tf.gather(tf.gather(table, example["label_last"]), example["relevant"]) for table in by_place)
     return {
         **{name: value for name, value in example.items() if name not in ("label_last", "explanation")},
-        "inputs": _framed(inputs, template, tokenizer),
+        "inputs": tf.concat([before, vocabulary.encode_tf(example["inputs_pretokenized"]), after], axis=0),
         "targets": vocabulary.encode_tf(example["targets_pretokenized"]),
         "label_tokens": tf.cast(label, tf.int64),
         "tail_tokens": tf.cast(tail, tf.int64),
@@ -165,12 +165,6 @@ def _ended(example: Example, tokenizer: Tokenizer, limit: int | None) -> Example
     part = tf.where((position >= start) & (position < start + label), LABEL, EXPLANATION)
     kept = {name: value for name, value in example.items() if name not in ("label_tokens", "tail_tokens")}
     return {**kept, "targets": ended, "targets_part": part}
-
-
-def _framed(ids: tf.Tensor, template: Template, tokenizer: Tokenizer) -> tf.Tensor:
-    if template.family == ENCODER_DECODER:
-        return tf.concat([ids, [tokenizer.eos_id]], axis=0)
-    return ids if tokenizer.bos_id is None else tf.concat([[tokenizer.bos_id], ids], axis=0)
 
 
 def _mapped(step: Callable[[Example], Example]) -> Preprocessor:

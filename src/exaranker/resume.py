@@ -1,44 +1,76 @@
-"""Long jobs that survive a kill: the result of each finished chunk is one line of a file beside the output."""
+"""Long jobs that survive a kill: each finished chunk of rows is one line of a file beside the output."""
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from exaranker.files import write_text
+from tqdm import tqdm
 
-Chunk = TypeVar("Chunk")
+from exaranker.files import sha256_json, write_text
+
+Row = TypeVar("Row")
 
 
 class Partial:
-    """Finished chunks of one job. `key` says which job: another key starts afresh.
+    """Finished chunks of the job that writes `output`. `key` says which job: another key starts afresh.
 
-    A chunk's result must be JSON and must not depend on other chunks: a continued job then equals an undisturbed one.
+    A chunk's results must be JSON, one per row, and must not depend on other chunks: a continued job then equals an
+    undisturbed one. A chunk is known by its rows, so that those whose rows have not changed are not computed again.
     """
 
-    def __init__(self, path: str | Path, key: str):
-        self._path = Path(path)
+    def __init__(self, output: Path, key: str):
+        self._path = output.with_name(output.name + ".partial")
         self._header = json.dumps({"job": key}) + "\n"
         lines = self._path.read_text().splitlines(keepends=True) if self._path.is_file() else []
         whole = [line for line in lines if line.endswith("\n")]  # a kill may leave half of the last line
         kept = whole if whole[:1] == [self._header] else [self._header]
-        self.finished = [json.loads(line) for line in kept[1:]]
+        self._finished: dict[str, list[Any]] = dict(json.loads(line) for line in kept[1:])
         write_text(self._path, "".join(kept))
 
-    def map(self, compute: Callable[[Chunk], Any], chunks: Iterable[Chunk]) -> Iterator[Any]:
-        """Yields `compute(chunk)` for every chunk in order; finished ones are read back instead."""
-        with self._path.open("a") as stream:
-            for number, chunk in enumerate(chunks):
-                if number < len(self.finished):
-                    yield self.finished[number]
-                    continue
-                result = compute(chunk)
-                stream.write(json.dumps(result) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-                yield result
+    def map(
+        self,
+        compute: Callable[[Sequence[Row]], list[Any]],
+        rows: Iterable[Row],
+        *,
+        size: int,
+        identity: Callable[[Row], Any],
+        desc: str,
+        unit: str,
+        total: int | None = None,
+    ) -> Iterator[Any]:
+        """Yields the result of every row in order, under a progress bar; `compute` takes chunks of `size` rows.
+
+        `identity` gives, as JSON, all that a row's result depends on. Finished rows do not count for the bar's rate.
+        """
+        with tqdm(desc=desc, total=total, unit=unit, smoothing=0) as bar, self._path.open("a") as stream:
+            for chunk in _chunks(rows, size):
+                digest = sha256_json([identity(row) for row in chunk])
+                results = self._finished.pop(digest, None)
+                if results is None:
+                    results = compute(chunk)
+                    stream.write(json.dumps([digest, results]) + "\n")
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                else:
+                    bar.initial += len(chunk)
+                bar.update(len(chunk))
+                yield from results
 
     def remove(self) -> None:
         """Forgets the job, once its output is in place."""
         self._path.unlink(missing_ok=True)
+
+
+def file_stamps(paths: Iterable[Path], root: Path) -> list[Any]:
+    """Name below `root`, size and time of files: which bytes they hold, cheaper than reading gigabytes."""
+    files = sorted(path for path in paths if path.is_file())
+    return [[os.path.relpath(path, root), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    stream = iter(rows)
+    while chunk := list(islice(stream, size)):
+        yield chunk

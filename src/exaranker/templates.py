@@ -1,7 +1,8 @@
 """The words around a pair: what the reranker reads and what it is trained to answer.
 
-A template is plain text with fields; `tasks` fills it inside tf.data, the reranker here, and tests hold both to the
-same ids. Only the passage is ever shortened: the question and the words after the passage always stay.
+A template is plain text with fields; `tasks` fills it inside tf.data, the reranker here, both put it into the same
+`frame` and cut it by `encode_input`, and tests hold both to the same ids. Only the passage is ever shortened: the
+question and the words after the passage always stay.
 """
 
 from dataclasses import dataclass
@@ -118,10 +119,7 @@ def template_named(name: str) -> Template:
 
 
 def encode_input(tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int) -> list[int]:
-    """Input ids, at most `max_length`: a passage that is too long is cut at the end of one of its tokens.
-
-    An encoder's input ends with the end-of-text id; a decoder's prompt does not, and starts with the tokenizer's
-    begin-of-text id if it has one.
+    """Input ids in their frame, at most `max_length`: too long a passage is cut at the end of one of its tokens.
 
     Raises:
         InputError: even without any passage the question and the words around it do not fit.
@@ -139,6 +137,18 @@ def encode_input(tokenizer: Tokenizer, template: Template, query: str, passage: 
         passage = _shortened(tokenizer, template, query, passage, len(ids) - max_length)
         ids = _encode(tokenizer, template, query, passage)
     return ids
+
+
+def frame(tokenizer: Tokenizer, template: Template) -> tuple[list[int], list[int]]:
+    """The special ids before and after an input's text: an encoder's ends with the end-of-text id, a decoder's prompt
+    does not, and starts with the tokenizer's begin-of-text id if it has one.
+
+    >>> frame(load_tokenizer("byt5"), EXARANKER)
+    ([], [1])
+    """
+    if template.family == ENCODER_DECODER:
+        return [], [tokenizer.eos_id]
+    return [] if tokenizer.bos_id is None else [tokenizer.bos_id], []
 
 
 def label_ids(tokenizer: Tokenizer, template: Template) -> tuple[int, int]:
@@ -162,10 +172,8 @@ def explanation_prefix(tokenizer: Tokenizer, template: Template, relevant: bool)
 
 
 def _encode(tokenizer: Tokenizer, template: Template, query: str, passage: str) -> list[int]:
-    ids = tokenizer.encode(template.fill(query, passage))
-    if template.family == ENCODER_DECODER:
-        return [*ids, tokenizer.eos_id]
-    return ids if tokenizer.bos_id is None else [tokenizer.bos_id, *ids]
+    before, after = frame(tokenizer, template)
+    return [*before, *tokenizer.encode(template.fill(query, passage)), *after]
 
 
 def _shortened(tokenizer: Tokenizer, template: Template, query: str, passage: str, excess: int) -> str:

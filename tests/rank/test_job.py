@@ -17,7 +17,7 @@ import pytest
 from exaranker.checkpoints.store import load_for_inference, save_model
 from exaranker.cli import main
 from exaranker.errors import InputError
-from exaranker.rank.job import RerankJob, read_inputs, rerank
+from exaranker.rank.job import RerankJob, job_key, read_inputs, rerank
 from exaranker.rank.reranker import Reranker
 from exaranker.resume import Partial
 from exaranker.trec import by_query, ranked, read_run
@@ -105,9 +105,11 @@ def test_two_devices_score_as_one(t5_checkpoint: Path, collection: Path) -> None
 
 def test_what_other_devices_have_finished_is_not_continued(t5_checkpoint: Path, collection: Path) -> None:
     """They score in other windows and round otherwise, so the bytes would be those of neither."""
-    reranker = Reranker.from_checkpoint(t5_checkpoint, max_length=128)
-    began = Partial(collection / "out.trec.partial", job(collection, t5_checkpoint).key(reranker))
-    assert list(began.map(lambda chunk: [99.0] * 7, ["the one window"])) == [[99.0] * 7]
+    whole = job(collection, t5_checkpoint)
+    reranker, inputs = Reranker.from_checkpoint(t5_checkpoint, max_length=128), read_inputs(whole)
+    began = Partial(collection / "out.trec", job_key(reranker))
+    window = {"size": 7, "identity": lambda doc: inputs.pairs([doc]), "desc": "", "unit": ""}
+    assert list(began.map(lambda docs: [99.0] * 7, inputs.candidates, **window)) == [99.0] * 7
     kept = (collection / "out.trec.partial").read_text()
     environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     command = [sys.executable, "-m", "exaranker.cli", *words(collection, t5_checkpoint)]
@@ -116,22 +118,6 @@ def test_what_other_devices_have_finished_is_not_continued(t5_checkpoint: Path, 
     (collection / "out.trec.partial").write_text(kept)
     rerank(job(collection, t5_checkpoint))
     assert all(doc.score == 99.0 for doc in read_run(collection / "out.trec"))
-
-
-def test_finished_chunks_are_read_back_unless_the_job_is_another(tmp_path: Path) -> None:
-    computed: list[int] = []
-
-    def square(number: int) -> int:
-        computed.append(number)
-        return number * number
-
-    assert list(Partial(tmp_path / "p", "job 1").map(square, [1, 2])) == [1, 4]
-    with (tmp_path / "p").open("a") as stream:
-        stream.write("[0.5, 0.")  # half a line
-    assert list(Partial(tmp_path / "p", "job 1").map(square, [1, 2, 3])) == [1, 4, 9]
-    assert computed == [1, 2, 3]
-    assert list(Partial(tmp_path / "p", "job 2").map(square, [1])) == [1]
-    assert computed == [1, 2, 3, 1]
 
 
 def test_scores_that_are_no_numbers_are_refused(t5_checkpoint: Path, collection: Path) -> None:

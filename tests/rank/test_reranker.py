@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from pathlib import Path
 
 import jax
@@ -60,6 +61,12 @@ def test_scoring_streams(reranker: Reranker) -> None:
     assert scores[: len(PAIRS)] == pytest.approx(scores[len(PAIRS) : 2 * len(PAIRS)], abs=1e-5)
 
 
+def test_a_reranker_and_its_model_are_shown_in_one_line(reranker: Reranker) -> None:
+    loaded = r"LoadedModel\('/.+/checkpoint_0', template='\w+', devices=1\)"
+    assert re.fullmatch(loaded, repr(reranker.model))
+    assert re.fullmatch(rf"Reranker\({loaded}, max_length=128, token_budget=256\)", repr(reranker))
+
+
 def test_nothing_to_score(reranker: Reranker) -> None:
     assert list(reranker.score([])) == []
     assert reranker.rank(QUERY, []) == []
@@ -94,7 +101,7 @@ def test_explanations_do_not_depend_on_their_neighbours(reranker: Reranker) -> N
 
 def test_bfloat16_ranks_much_the_same(checkpoint: Path, reranker: Reranker) -> None:
     rounded = Reranker.from_checkpoint(checkpoint, max_length=128, token_budget=256, dtype="bfloat16")
-    kernels = [leaf.dtype for leaf in _kernels(rounded.params)]
+    kernels = [leaf.dtype for leaf in _kernels(rounded.model.params)]
     assert set(kernels) == {jnp.dtype("bfloat16")}
     exact, rough = np.array(list(reranker.score(PAIRS))), np.array(list(rounded.score(PAIRS)))
     np.testing.assert_allclose(rough, exact, atol=0.05 * np.abs(exact).max())

@@ -30,7 +30,7 @@ _ITEMS: dict[str, type[ocp.CheckpointHandler]] = {
 }
 
 
-class LoadedModel(NamedTuple):
+class StoredModel(NamedTuple):
     """A checkpoint's card, weights and tokenizer."""
 
     card: ModelCard
@@ -57,7 +57,7 @@ def save_tokenizer(directory: str | Path, tokenizer: Tokenizer) -> None:
         tokenizer.save(target)
 
 
-def load_for_inference(directory: str | Path, *, shardings: Any = None) -> LoadedModel:
+def load_for_inference(directory: str | Path, *, shardings: Any = None) -> StoredModel:
     """Reads card, parameters and tokenizer from MODEL_DIR (its newest complete checkpoint) or MODEL_DIR/checkpoint_N.
 
     `shardings` is the sharding of all parameters; without it they go to the first local device.
@@ -73,7 +73,7 @@ def load_for_inference(directory: str | Path, *, shardings: Any = None) -> Loade
     return _load(directory, abstract)
 
 
-def load_for_training(directory: str | Path, params: Any) -> LoadedModel:
+def load_for_training(directory: str | Path, params: Any) -> StoredModel:
     """The same, with the shapes and shardings of `params`.
 
     Raises:
@@ -87,14 +87,14 @@ def load_for_training(directory: str | Path, params: Any) -> LoadedModel:
     return _load(directory, abstract)
 
 
-def _load(directory: str | Path, abstract: Callable[[Any, Path], Any]) -> LoadedModel:
+def _load(directory: str | Path, abstract: Callable[[Any, Path], Any]) -> StoredModel:
     model_dir, step = find_checkpoint(directory)
     with open_manager(model_dir, create=False) as manager:
         stored = manager.item_metadata(step)["params"].tree
         restore = ocp.args.StandardRestore(abstract(stored, model_dir / f"{PREFIX}_{step}"))
         restored = manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore(), params=restore))
     card = ModelCard.from_json(restored["card"])
-    return LoadedModel(card, restored["params"], _matching_tokenizer(model_dir, card))
+    return StoredModel(card, restored["params"], _matching_tokenizer(model_dir, card))
 
 
 def load_card(directory: str | Path) -> ModelCard:

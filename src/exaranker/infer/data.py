@@ -75,9 +75,4 @@ def feature_lengths(tasks: Iterable[seqio.Task], config: DatasetConfig) -> dict[
     return longest
 
 
-def source_files(task: seqio.Task, split: str) -> list[Path]:
-    """The files that a task's rows come from."""
-    return [Path(file) for file in task.source.list_shards(split)]
-
-
 _OWN_WORDS = "set DATASET_DIR, and the task is written with the checkpoint's own template and vocabulary"

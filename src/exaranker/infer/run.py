@@ -6,22 +6,20 @@ batches: a killed run continues where it was and ends with the same bytes.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import seqio
-from tqdm import tqdm
 
 from exaranker import __version__
-from exaranker.checkpoints.store import PREFIX, TOKENIZER, find_checkpoint, load_card
+from exaranker.checkpoints.store import TOKENIZER, find_checkpoint, load_card
 from exaranker.files import atomic_path, sha256_json
 from exaranker.infer.config import InferConfig
-from exaranker.infer.data import Row, feature_lengths, open_tasks, read_rows, source_files
+from exaranker.infer.data import Row, feature_lengths, open_tasks, read_rows
 from exaranker.infer.model import InferenceModel
-from exaranker.rank.reranker import Reranker
+from exaranker.rank.loaded_model import LoadedModel
 from exaranker.resume import Partial
 from exaranker.tasks import template_of
 from exaranker.templates import label_ids
@@ -45,49 +43,48 @@ def infer(config: InferConfig) -> list[Inferred]:
     Raises:
         InputError: there is no checkpoint, no such task, or they do not fit together.
     """
-    model_dir, step = find_checkpoint(config.checkpoint_path)
+    model_dir, _ = find_checkpoint(config.checkpoint_path)
     tasks = open_tasks(config.dataset, load_card(config.checkpoint_path), model_dir / TOKENIZER)
     lengths = feature_lengths(tasks, config.dataset)
     config = replace(config, dataset=replace(config.dataset, task_feature_lengths=lengths))
-    reranker = Reranker.from_checkpoint(config.checkpoint_path, max_length=lengths["inputs"], dtype=config.dtype)
-    model = InferenceModel(reranker, config.dataset.batch_size, lengths)
-    weights = model_dir / f"{PREFIX}_{step}"
-    partials = [_infer_task(model, task, config, weights) for task in tasks]
+    model = LoadedModel.from_checkpoint(config.checkpoint_path, config.dtype)
+    inference = InferenceModel(model, config.dataset.batch_size, lengths)
+    partials = [_infer_task(inference, task, config) for task in tasks]
     for partial in partials:
         partial.remove()
     return [Inferred(task, config, config.output(task.name)) for task in tasks]
 
 
-def _infer_task(model: InferenceModel, task: seqio.Task, config: InferConfig, weights: Path) -> Partial:
+def _infer_task(inference: InferenceModel, task: seqio.Task, config: InferConfig) -> Partial:
     """Writes one task's file; its partial results are left until every task of the mixture is done."""
     output = config.output(task.name)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Partial(output.with_name(output.name + ".partial"), _key(task, config, weights))
-    # How many rows a split has is not known before they are read.
-    progress = tqdm(desc=task.name, initial=sum(map(len, partial.finished)), unit="row", smoothing=0)
-
-    def compute(rows: Sequence[Row]) -> list[Line]:
-        lines = [_line(row) | answer for row, answer in zip(rows, _answers(model, task, config, rows), strict=True)]
-        progress.update(len(lines))
-        return lines
-
-    chunks = _chunks(
+    partial = Partial(output, _key(inference, task, config))
+    lines = partial.map(
+        lambda rows: _lines(inference, task, config, rows),
         read_rows(task, config.dataset, config.shard_id, config.num_shards),
-        config.checkpoint_period * config.dataset.batch_size,
+        size=config.checkpoint_period * config.dataset.batch_size,
+        identity=lambda row: [row["inputs"].tolist(), row["targets"].tolist(), _line(row)],
+        desc=task.name,
+        unit="row",  # how many a split has is not known before they are read
     )
-    with progress, atomic_path(output) as aside, aside.open("w", encoding="utf-8") as stream:
-        for lines in partial.map(compute, chunks):
-            stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    with atomic_path(output) as aside, aside.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     return partial
 
 
-def _answers(model: InferenceModel, task: seqio.Task, config: InferConfig, rows: Sequence[Row]) -> list[Line]:
+def _lines(inference: InferenceModel, task: seqio.Task, config: InferConfig, rows: Sequence[Row]) -> list[Line]:
+    answers = _answers(inference, task, config, rows)
+    return [_line(row) | answer for row, answer in zip(rows, answers, strict=True)]
+
+
+def _answers(inference: InferenceModel, task: seqio.Task, config: InferConfig, rows: Sequence[Row]) -> list[Line]:
     inputs = [row["inputs"].tolist() for row in rows]
-    tokenizer = model.reranker.tokenizer
+    tokenizer = inference.model.tokenizer
     if config.mode == "predict":
-        return [{"prediction": tokenizer.decode(ids)} for ids in model.predict(inputs)]
+        return [{"prediction": tokenizer.decode(ids)} for ids in inference.predict(inputs)]
     labels = label_ids(tokenizer, template_of(task.name))
-    scores = model.score(inputs, [row["targets"].tolist() for row in rows], labels)
+    scores = inference.score(inputs, [row["targets"].tolist() for row in rows], labels)
     return [{"score": score.log_likelihood, "log_odds": score.log_odds} for score in scores]
 
 
@@ -97,13 +94,8 @@ def _line(row: Row) -> Line:
     return {**{name: row[name].decode() for name in IDS}, "inputs": texts}
 
 
-def _key(task: seqio.Task, config: InferConfig, weights: Path) -> str:
-    """A digest of everything that the output depends on; big files count by size and time."""
-    files = [*sorted(weights.rglob("*")), *source_files(task, config.dataset.split)]
-    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()]
-    return sha256_json([__version__, task.name, asdict(config), stamps])
-
-
-def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
-    while chunk := list(islice(rows, size)):
-        yield chunk
+def _key(inference: InferenceModel, task: seqio.Task, config: InferConfig) -> str:
+    """A digest of everything that the answers depend on, beside the rows of their own chunk."""
+    labels = label_ids(inference.model.tokenizer, template_of(task.name))
+    settings = [config.mode, inference.batch_size, inference.lengths, labels]
+    return sha256_json([__version__, settings, inference.model.fingerprint()])

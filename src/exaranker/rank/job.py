@@ -7,25 +7,19 @@ ends with the same bytes.
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-from tqdm import tqdm
+from typing import NamedTuple
 
 from exaranker import __version__
-from exaranker.checkpoints.store import PREFIX, find_checkpoint
 from exaranker.errors import InputError
-from exaranker.files import prepare_output, read_lines, sha256_file, sha256_json, write_text
+from exaranker.files import prepare_output, read_lines, sha256_json, write_text
 from exaranker.rank.reranker import Explanation, Reranker
 from exaranker.resume import Partial
 from exaranker.trec import ScoredDoc, by_query, ranked, read_run, read_texts, write_run
 
 EXPLAIN_WINDOW = 128  # pairs explained between two saves
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -46,13 +40,6 @@ class RerankJob:
     @property
     def explanations(self) -> Path:
         return self.output.with_suffix(".explanations.jsonl")
-
-    def key(self, reranker: Reranker) -> str:
-        """A digest of everything that the scores depend on, to the last bit; the devices decide the windows."""
-        files = {name: sha256_file(getattr(self, name)) for name in ("queries", "passages", "run")}
-        options = {k: v for k, v in asdict(self).items() if not isinstance(v, Path)}
-        devices = [device.device_kind for device in reranker.mesh.devices.flat]
-        return sha256_json([__version__, files, options, devices, reranker.window, _fingerprint(self.checkpoint)])
 
 
 class Inputs(NamedTuple):
@@ -79,17 +66,22 @@ def rerank(job: RerankJob) -> None:
     reranker = Reranker.from_checkpoint(
         job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype
     )
-    key = job.key(reranker)
-    scores = Partial(_beside(job.output), key)
+    key = job_key(reranker)
+    scores = Partial(job.output, key)
     scored = _score(reranker, inputs, scores)
     _refuse_nan(job, scored)
-    explanations = Partial(_beside(job.explanations), key) if job.explain_top_k else None
+    explanations = Partial(job.explanations, key) if job.explain_top_k else None
     if explanations is not None:
         best = [doc for docs in by_query(scored).values() for doc in ranked(docs)[: job.explain_top_k]]
         _write_explanations(job.explanations, best, _explain(reranker, inputs, best, explanations))
-    write_run(job.output, scored, tag=f"exaranker-{reranker.card.template.name}")
+    write_run(job.output, scored, tag=f"exaranker-{reranker.model.card.template.name}")
     for partial in filter(None, (scores, explanations)):
         partial.remove()
+
+
+def job_key(reranker: Reranker) -> str:
+    """A digest of everything that the scores depend on, to the last bit, beside the pairs of their own window."""
+    return sha256_json([__version__, reranker.max_length, reranker.token_budget, reranker.model.fingerprint()])
 
 
 def read_inputs(job: RerankJob) -> Inputs:
@@ -124,10 +116,17 @@ def _require(job: RerankJob, what: str, ids: Sequence[str], known: Mapping[str, 
 
 def _score(reranker: Reranker, inputs: Inputs, partial: Partial) -> list[ScoredDoc]:
     def compute(docs: Sequence[ScoredDoc]) -> list[float]:
-        return [float(score) for score in reranker.score_window(inputs.pairs(docs))]
+        return reranker.score_window(inputs.pairs(docs)).tolist()
 
-    windows = _windows(inputs.candidates, reranker.window)
-    scores = chain.from_iterable(_shown("score", compute, windows, partial, len(inputs.candidates)))
+    scores = partial.map(
+        compute,
+        inputs.candidates,
+        size=reranker.window,
+        identity=lambda doc: inputs.pairs([doc]),
+        desc="score",
+        unit="passage",
+        total=len(inputs.candidates),
+    )
     return [doc._replace(score=score) for doc, score in zip(inputs.candidates, scores, strict=True)]
 
 
@@ -141,33 +140,23 @@ def _refuse_nan(job: RerankJob, scored: Sequence[ScoredDoc]) -> None:
             )
 
 
-def _explain(reranker: Reranker, inputs: Inputs, docs: Sequence[ScoredDoc], partial: Partial) -> Iterator[Explanation]:
+def _explain(reranker: Reranker, inputs: Inputs, docs: Sequence[ScoredDoc], partial: Partial) -> list[Explanation]:
     def compute(window: Sequence[ScoredDoc]) -> list[Explanation]:
         return reranker.explain(inputs.pairs(window), scores=[doc.score for doc in window])
 
-    for window in _shown("explain", compute, _windows(docs, EXPLAIN_WINDOW), partial, len(docs)):
-        yield from (Explanation(*fields) for fields in window)
+    explained = partial.map(
+        compute,
+        docs,
+        size=EXPLAIN_WINDOW,
+        identity=lambda doc: [inputs.pairs([doc]), doc.score],
+        desc="explain",
+        unit="passage",
+        total=len(docs),
+    )
+    return [Explanation(*fields) for fields in explained]
 
 
-def _shown(
-    what: str,
-    compute: Callable[[Sequence[ScoredDoc]], list[Any]],
-    windows: Iterator[Sequence[ScoredDoc]],
-    partial: Partial,
-    total: int,
-) -> Iterator[list[Any]]:
-    """The results of all windows, under a progress bar; those of an earlier run do not count for its rate."""
-    with tqdm(desc=what, total=total, initial=sum(map(len, partial.finished)), unit="passage", smoothing=0) as bar:
-
-        def counted(window: Sequence[ScoredDoc]) -> list[Any]:
-            results = compute(window)
-            bar.update(len(results))
-            return results
-
-        yield from partial.map(counted, windows)
-
-
-def _write_explanations(path: Path, docs: Sequence[ScoredDoc], explanations: Iterator[Explanation]) -> None:
+def _write_explanations(path: Path, docs: Sequence[ScoredDoc], explanations: Iterable[Explanation]) -> None:
     """One JSON object a line, best passage first within each query."""
     lines, ranks = [], dict.fromkeys((doc.query_id for doc in docs), 0)
     for doc, explanation in zip(docs, explanations, strict=True):
@@ -175,19 +164,3 @@ def _write_explanations(path: Path, docs: Sequence[ScoredDoc], explanations: Ite
         row = {"query_id": doc.query_id, "doc_id": doc.doc_id, "rank": ranks[doc.query_id], **explanation._asdict()}
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     write_text(path, "".join(lines))
-
-
-def _windows(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
-def _fingerprint(checkpoint: Path) -> list[Any]:
-    """Which weights: size and time of every file of the checkpoint, cheaper than reading gigabytes."""
-    model_dir, step = find_checkpoint(checkpoint)
-    folder = model_dir / f"{PREFIX}_{step}"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [[str(path.relative_to(model_dir)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]

@@ -6,24 +6,18 @@ saturates as a probability does. An explanation is decoded only when asked for, 
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32
 
-from exaranker import models
-from exaranker.checkpoints.card import ModelCard
-from exaranker.checkpoints.store import load_for_inference
-from exaranker.models.decoding import first_step_logits, greedy_generate
 from exaranker.rank.length_buckets import Batch, batches, bucket, pad_batch
-from exaranker.templates import encode_input, explanation_prefix, label_ids
-from exaranker.tokenization import Tokenizer
+from exaranker.rank.loaded_model import LoadedModel
+from exaranker.templates import encode_input, explanation_prefix
 
 MAX_LENGTH = 512  # what T5 was trained with, and the reference recipes' input length
 # Tokens per batch and device. A CPU core's cache holds the activations of about 1,024; an accelerator wants thousands
@@ -67,12 +61,7 @@ class Reranker:
     True
     """
 
-    card: ModelCard
-    module: nn.Module
-    params: Any
-    tokenizer: Tokenizer
-    labels: tuple[int, int]  # token ids: (irrelevant, relevant)
-    mesh: Mesh  # one axis: each batch is split over the devices
+    model: LoadedModel
     max_length: int  # tokens of an input; a longer one has its passage shortened
     token_budget: int  # tokens per batch, padding included
 
@@ -92,19 +81,12 @@ class Reranker:
         Raises:
             InputError: there is no complete checkpoint, or its tokenizer is not the one it was trained with.
         """
-        mesh = Mesh(np.array(jax.local_devices()), ("data",))
-        card, params, tokenizer = load_for_inference(directory, shardings=NamedSharding(mesh, PartitionSpec()))
-        config = card.config if dtype is None else replace(card.config, dtype=dtype)
-        return cls(
-            card=card,
-            module=models.build(config),
-            params=_round_kernels(params, config.dtype),
-            tokenizer=tokenizer,
-            labels=card.label_ids or label_ids(tokenizer, card.template),
-            mesh=mesh,
-            max_length=max_length,
-            token_budget=(token_budget or default_token_budget()) * mesh.size,
-        )
+        model = LoadedModel.from_checkpoint(directory, dtype)
+        return cls(model, max_length, (token_budget or default_token_budget()) * model.mesh.size)
+
+    def __repr__(self) -> str:
+        """One line, without the weights."""
+        return f"Reranker({self.model!r}, max_length={self.max_length}, token_budget={self.token_budget})"
 
     @property
     def window(self) -> int:
@@ -123,7 +105,7 @@ class Reranker:
         inputs = [self.encode(query, passage) for query, passage in pairs]
         running: deque[tuple[Batch, Array]] = deque()
         for batch in self._batches(inputs):
-            running.append((batch, self._log_odds(batch)))
+            running.append((batch, self.model.log_odds(batch.tokens)))
             if len(running) > IN_FLIGHT:
                 _collect(scores, *running.popleft())
         for finished in running:
@@ -148,31 +130,23 @@ class Reranker:
         for relevant in (True, False):
             chosen = [index for index, score in enumerate(scores) if (score > 0) == relevant]
             texts |= self._explain_label(relevant, pairs, chosen, max_new_tokens)
-        words = (self.card.template.irrelevant, self.card.template.relevant)
+        words = (self.model.card.template.irrelevant, self.model.card.template.relevant)
         return [Explanation(words[score > 0], score, texts[index]) for index, score in enumerate(scores)]
 
     def encode(self, query: str, passage: str) -> list[int]:
         """Token ids of one input."""
-        return encode_input(self.tokenizer, self.card.template, query, passage, self.max_length)
+        return encode_input(self.model.tokenizer, self.model.card.template, query, passage, self.max_length)
 
     def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        return batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=self.mesh.size)
-
-    def _log_odds(self, batch: Batch) -> Float32[Array, " rows"]:
-        """Starts the computation of one batch; the result is waited for when it is read."""
-        logits = first_step_logits(self.module, self.params, self._split(batch.tokens), np.array(self.labels))
-        return logits[:, 1] - logits[:, 0]
-
-    def _split(self, tokens: np.ndarray) -> Array:
-        return jax.device_put(tokens, NamedSharding(self.mesh, PartitionSpec("data")))
+        devices = self.model.mesh.size
+        return batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=devices)
 
     def _explain_label(
         self, relevant: bool, pairs: Sequence[Pair], chosen: list[int], max_new_tokens: int
     ) -> dict[int, str]:
         """Explanations of the chosen pairs, all of one label; in groups sorted by length."""
-        rows = EXPLANATION_ROWS * self.mesh.size
-        opening = explanation_prefix(self.tokenizer, self.card.template, relevant)
-        prefix = np.tile(np.array(opening, np.int32), (rows, 1))
+        rows = EXPLANATION_ROWS * self.model.mesh.size
+        prefix = explanation_prefix(self.model.tokenizer, self.model.card.template, relevant)
         inputs = {index: self.encode(*pairs[index]) for index in chosen}
         order = sorted(chosen, key=lambda index: -len(inputs[index]))
         texts: dict[int, str] = {}
@@ -180,22 +154,12 @@ class Reranker:
             group = order[start : start + rows]
             length = bucket(len(inputs[group[0]]), self.max_length)
             batch = pad_batch([inputs[index] for index in group], list(range(len(group))), (rows, length))
-            tokens = greedy_generate(
-                self.module,
-                self.params,
-                self._split(batch.tokens),
-                self._split(prefix),
-                max_new_tokens=max_new_tokens,
-                eos_id=self.tokenizer.eos_id,
-            )
-            texts |= {index: self._decode(row) for index, row in zip(group, np.asarray(tokens), strict=False)}
+            generated = self.model.generate(batch.tokens, prefix, max_new_tokens=max_new_tokens)
+            texts |= {index: self._on_one_line(ids) for index, ids in zip(group, generated, strict=False)}
         return texts
 
-    def _decode(self, tokens: np.ndarray) -> str:
-        """The text before the end of sequence, on one line."""
-        ids = tokens.tolist()
-        end = ids.index(self.tokenizer.eos_id) if self.tokenizer.eos_id in ids else len(ids)
-        return " ".join(self.tokenizer.decode(ids[:end]).split())
+    def _on_one_line(self, ids: Sequence[int]) -> str:
+        return " ".join(self.model.tokenizer.decode(ids).split())
 
 
 def default_token_budget() -> int:
@@ -205,16 +169,3 @@ def default_token_budget() -> int:
 
 def _collect(scores: Float32[np.ndarray, " pairs"], batch: Batch, log_odds: Float32[Array, " rows"]) -> None:
     scores[batch.indices] = np.asarray(log_odds)[: len(batch.indices)]
-
-
-def _round_kernels(params: Any, dtype: str) -> Any:
-    """Rounds the matrices to the compute type once, instead of in every batch (a seventh of the time on a CPU).
-
-    The models round them anyway. Embeddings, norms and the output projection are used in fp32 and stay as they are.
-    """
-
-    def rounded(path: Any, leaf: Array) -> Array:
-        names = [entry.key for entry in path]
-        return leaf.astype(dtype) if names[-1] == "kernel" and "logits_dense" not in names else leaf
-
-    return jax.tree_util.tree_map_with_path(rounded, params)

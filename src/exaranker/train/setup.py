@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from exaranker import models
-from exaranker.checkpoints.store import LoadedModel, load_card, load_for_training
+from exaranker.checkpoints.store import StoredModel, load_card, load_for_training
 from exaranker.devices.mesh import RULES, batch_sharding, check_batch, make_mesh, optimizer_shardings, param_shardings
 from exaranker.models import family_of
 from exaranker.models.family import BatchShapes
@@ -61,7 +61,7 @@ def random_state(setup: Setup) -> TrainState:
         return jax.jit(init, out_shardings=shardings)()
 
 
-def load_initial(setup: Setup, path: str) -> LoadedModel:
+def load_initial(setup: Setup, path: str) -> StoredModel:
     """A checkpoint laid out for this run, also if its layers are scanned and the run's are not, or the other way round.
 
     Raises:
