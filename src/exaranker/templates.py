@@ -140,8 +140,10 @@ def encode_input(tokenizer: Tokenizer, template: Template, query: str, passage: 
 
 
 def frame(tokenizer: Tokenizer, template: Template) -> tuple[list[int], list[int]]:
-    """The special ids before and after an input's text: an encoder's ends with the end-of-text id, a decoder's prompt
-    does not, and starts with the tokenizer's begin-of-text id if it has one.
+    """The special ids before and after an input's text.
+
+    An encoder's input ends with the end-of-text id; a decoder's prompt does not, and starts with the tokenizer's
+    begin-of-text id if it has one.
 
     >>> frame(load_tokenizer("byt5"), EXARANKER)
     ([], [1])
