@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from exaranker.evaluate.measures import evaluate_run, load_qrels, parse_measures
+from exaranker.evaluate.measure_names import parse_measures
+from exaranker.evaluate.measures import evaluate_run, load_qrels
 from exaranker.preprocess.pairs.text import read_tsv
 from exaranker.rank.bm25 import Bm25Index, Bm25Params, analyze, retrieve
 from exaranker.shipped import shipped

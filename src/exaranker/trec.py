@@ -19,6 +19,7 @@ Number = TypeVar("Number", int, float)
 
 TREC_QRELS = ("query", "0", "doc", "relevance")
 BEIR_QRELS = ("query-id", "corpus-id", "score")
+MAX_GRADE = 1000  # evaluation tools keep a counter for every grade up to the highest: one of 3e9 takes all memory
 
 
 class ScoredDoc(NamedTuple):
@@ -110,8 +111,8 @@ def read_qrels(path: str | Path) -> Iterator[Qrel]:
     """Yields the rows of TREC qrels (`query 0 doc relevance`) or BEIR's (`query doc relevance` below a header).
 
     Raises:
-        InputError: wrong column count, a relevance that is not an integer, a doc judged twice for a query, or only
-            a header.
+        InputError: wrong column count, a relevance that is not an integer of a sensible size, a doc judged twice for a
+            query, or only a header.
     """
     names: tuple[str, ...] = TREC_QRELS
     seen: set[tuple[str, str]] = set()
@@ -130,7 +131,11 @@ def read_qrels(path: str | Path) -> Iterator[Qrel]:
         if (query_id, doc_id) in seen:
             raise InputError(f"doc {doc_id!r} is judged twice for query {query_id!r}", path=path, line=number)
         seen.add((query_id, doc_id))
-        yield Qrel(query_id, doc_id, _number(text, int, "relevance", path, number))
+        relevance = _number(text, int, "relevance", path, number)
+        if abs(relevance) > MAX_GRADE:
+            problem = f"relevance {text} is no grade, expected {-MAX_GRADE} to {MAX_GRADE}"
+            raise InputError(problem, path=path, line=number, hint=f"are the columns {' '.join(names)}?")
+        yield Qrel(query_id, doc_id, relevance)
     if not seen:
         raise InputError("no judgement below the header", path=path)
 

@@ -1,6 +1,5 @@
 """Measures worked out by hand, missing queries, ties, tests of significance, and trec_eval's second opinion."""
 
-import json
 import math
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from exaranker.cli import main
 from exaranker.commands.evaluate_ import _named
 from exaranker.errors import InputError
 from exaranker.evaluate import trec_eval
-from exaranker.evaluate.measures import RunResult, evaluate_run, load_qrels, parse_measures
-from exaranker.evaluate.significance import compare
+from exaranker.evaluate.measure_names import parse_measures
+from exaranker.evaluate.measures import RunResult, evaluate_run, load_qrels
 
 QRELS = "q1 0 d1 3\nq1 0 d2 1\nq1 0 d3 0\nq2 0 d1 1\nq3 0 d9 2\n"
 RUN = (
@@ -82,27 +81,6 @@ def test_ties_in_single_precision_go_by_doc_id_descending(tmp_path: Path, scores
         trec_eval.check(load_qrels(tmp_path / "qrels.txt"), [result], measures, 1)
 
 
-def test_comparison_by_hand() -> None:
-    first = {"q1": 0.1, "q2": 0.1, "q3": 0.1, "q4": 0.1}
-    found = compare(first, {"q1": 0.2, "q2": 0.3, "q3": 0.4, "q4": 0.5})
-    assert found.difference == pytest.approx(0.25)
-    assert found.p_t_test == pytest.approx(0.030466, abs=1e-6)  # t = 3.873, 3 degrees of freedom
-    assert found.p_randomisation == pytest.approx(2 / 2**4)  # all signs positive, or all negative
-    assert 0.1 <= found.low < 0.25 < found.high <= 0.4
-    assert (found.better, found.worse, found.equal) == (4, 0, 0)
-
-
-@pytest.mark.parametrize(("other", "p_value"), [({"q1": 0.5}, 1.0), ({"q1": 0.7}, 1.0)])
-def test_one_query_proves_nothing(other: dict[str, float], p_value: float) -> None:
-    found = compare({"q1": 0.5}, other)
-    assert found.p_t_test == found.p_randomisation == p_value
-
-
-def test_the_same_run_does_not_differ() -> None:
-    found = compare({"q1": 0.5, "q2": 0.1}, {"q1": 0.5, "q2": 0.1})
-    assert (found.difference, found.low, found.high, found.p_t_test, found.p_randomisation) == (0, 0, 0, 1, 1)
-
-
 @pytest.mark.parametrize(
     ("name", "query"),
     [
@@ -160,40 +138,6 @@ def test_a_jdk_is_found_by_its_version(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert trec_eval.find_jdk() == tmp_path
     assert trec_eval.find_jdk(min_version=102) is None
-
-
-def test_the_command_tells_counts_and_writes_results(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (files / "better.trec").write_text("q1 x d1 1 9 t\nq2 x d1 1 9 t\nq3 x d9 1 9 t\n")
-    runs = [f"base={files / 'run.trec'}", str(files / "better.trec")]
-    output, plot = files / "out" / "results.json", files / "out" / "means.png"
-    flags = ["--measures", "nDCG@10", "RR@10", "--output", str(output), "--plot", str(plot)]
-    main(["evaluate", "--qrels", str(files / "qrels.txt"), "--run", *runs, *flags])
-    told = capsys.readouterr()
-    assert "base         0.4300       0.3333      2/3" in told.out
-    assert "better against base\n       nDCG@10 +0.5" in told.out
-    assert "base: 1 judged queries are not answered and score 0: q3" in told.err
-    assert "base: 1 queries are not in the qrels and not counted: q4" in told.err
-    results = json.loads(output.read_text())
-    assert results["runs"][1]["versus_first"]["RR@10"]["better"] == 3
-    assert len(results["qrels"]["sha256"]) == 64
-    assert plot.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("P", r"no measure 'P' \(known: MAP, P@10, R@100"),
-        ("P@5.5", r"no measure 'P@5\.5'"),
-        ("nDCG@-1", r"no measure 'nDCG@-1' \(did you mean nDCG@10"),
-        ("nDCG(dgc='log2')@10", "no measure"),
-        ("__import__('os')", "no measure"),
-        ("alpha_nDCG@20", r"measure 'alpha_nDCG@20' cannot be computed \(it needs another of ir-measures' providers"),
-    ],
-)
-@pytest.mark.parametrize("min_relevance", [1, 2])
-def test_measures_that_cannot_be_had(name: str, message: str, min_relevance: int) -> None:
-    with pytest.raises(InputError, match=message):
-        parse_measures([name], min_relevance)
 
 
 def test_a_provider_that_fails_is_named(files: Path) -> None:

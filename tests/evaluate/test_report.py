@@ -91,9 +91,13 @@ def test_the_same_results_give_the_same_page(evaluated: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("results.json", "[]", "results version None, expected 1"),
+        ("results.json", "[]", "results version None, expected 2"),
         ("results.json", "{", "not valid JSON"),
-        ("results.json", '{"results_version": 1, "runs": []}', "results.json: lacks qrels, trec_eval (evaluate again)"),
+        (
+            "results.json",
+            '{"results_version": 2, "runs": []}',
+            "results.json: lacks command, comparisons, measures, qrels, trec_eval (evaluate again)",
+        ),
         (
             "explained.jsonl",
             '{"query_id": "q1"}\n',

@@ -1,32 +1,37 @@
 """exaranker evaluate."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from exaranker.errors import InputError, require
 from exaranker.files import prepare_output, write_json
 
-SUMMARY = """Measures of runs against qrels, over all judged queries, with paired tests against the first run.
+SUMMARY = """Measures of runs against qrels, over all judged queries, with paired tests between all runs.
 With pyserini and a JDK >= 21, its trec_eval must give the same figures to 4 decimals."""
 EXAMPLE = (
     "exaranker evaluate --qrels qrels.txt --run bm25.trec reranked.trec --measures nDCG@10 RR@10 --output results.json"
 )
 DEFAULT_MEASURES = ("nDCG@10", "RR@10", "MAP", "R@100")
 PLOTS = (".png", ".svg", ".pdf")
+FORMATS = ("text", "markdown", "latex")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `exaranker evaluate`."""
     parser.add_argument("--qrels", required=True, metavar="FILE", help="TREC qrels, or BEIR's TSV")
+    parser.add_argument("--run", required=True, nargs="+", metavar="[NAME=]RUN", help="TREC runs")
     parser.add_argument(
-        "--run", required=True, nargs="+", metavar="[NAME=]RUN", help="TREC runs; the first is the baseline"
+        "--baseline", metavar="RUN", help="compare the other runs with this one, by name (default: all pairs of runs)"
     )
     parser.add_argument(
         "--measures",
         nargs="+",
         default=DEFAULT_MEASURES,
         metavar="M",
-        help=f"ir-measures' names (default: {' '.join(DEFAULT_MEASURES)})",
+        help=f"names of ir-measures or trec_eval, in the order of the table (default: {' '.join(DEFAULT_MEASURES)})",
     )
     parser.add_argument(
         "--min_relevance",
@@ -35,36 +40,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="grade from which binary measures count a passage as relevant; 2 for TREC-DL (default: %(default)s)",
     )
+    parser.add_argument(
+        "--ignore_identical_ids",
+        action="store_true",
+        help="leave out passages with the query's own id, as BEIR's ArguAna and Quora need",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="of the table (default: %(default)s)")
     parser.add_argument("--output", metavar="JSON", help="results.json to write: values per query, tests, digests")
+    parser.add_argument("--per_query", metavar="CSV", help="values to write: a row per run and query")
     parser.add_argument("--plot", metavar="FILE", help="plot of the means to write (png, svg or pdf)")
 
 
 def run(args: argparse.Namespace) -> None:
+    """Evaluates, prints the table, and writes what was asked for."""
     for module in ("ir_measures", "scipy", *(["matplotlib"] if args.plot else [])):
         require(module, "evaluate")
-    from exaranker.evaluate import measures as measuring
-    from exaranker.evaluate import trec_eval
+    from exaranker.evaluate.results import write_per_query
     from exaranker.evaluate.table import remarks, table
 
     if args.plot and Path(args.plot).suffix not in PLOTS:
         raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
-    for output in filter(None, (args.output, args.plot)):
+    for output in filter(None, (args.output, args.per_query, args.plot)):
         prepare_output(output)
-    measures = measuring.parse_measures(args.measures, args.min_relevance)
-    qrels = measuring.load_qrels(args.qrels)
-    runs = [measuring.evaluate_run(qrels, path, name, measures) for name, path in _named(args.run)]
-    second = trec_eval.describe()
-    if "skipped" not in second:
-        second["means"] = trec_eval.check(qrels, runs, measures, args.min_relevance)
-    results = measuring.results(args.qrels, qrels, runs, args.min_relevance, second)
-    print(table(results))
+    results = _evaluate(args)
+    print(table(results, args.format))
     print(remarks(results), file=sys.stderr)
     if args.output:
         write_json(args.output, results)
+    if args.per_query:
+        write_per_query(args.per_query, results)
     if args.plot:
         from exaranker.evaluate import plots
 
-        plots.save(plots.means(results["runs"]), args.plot)
+        plots.save(plots.means(results), args.plot)
+
+
+def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from exaranker.evaluate import trec_eval
+    from exaranker.evaluate.measure_names import parse_measures
+    from exaranker.evaluate.measures import evaluate_run, load_qrels
+    from exaranker.evaluate.results import named_run, summarise
+
+    measures = parse_measures(args.measures, args.min_relevance)
+    qrels = load_qrels(args.qrels)
+    runs = [evaluate_run(qrels, path, name, measures, args.ignore_identical_ids) for name, path in _named(args.run)]
+    baseline = named_run(runs, args.baseline) if args.baseline else None
+    second = trec_eval.describe()
+    if "skipped" not in second:
+        second["means"] = trec_eval.check(qrels, runs, measures, args.min_relevance)
+    return summarise(_command(args), args.qrels, qrels, runs, measures, baseline, args.min_relevance, second)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The flags that the figures depend on, as they would be typed."""
+    words = ["exaranker", "evaluate", "--qrels", args.qrels, "--run", *args.run, "--measures", *args.measures]
+    words += ["--min_relevance", str(args.min_relevance)]
+    words += ["--baseline", args.baseline] if args.baseline else []
+    return shlex.join([*words, *(["--ignore_identical_ids"] if args.ignore_identical_ids else [])])
 
 
 def _named(words: list[str]) -> list[tuple[str, str]]:

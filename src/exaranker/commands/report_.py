@@ -25,9 +25,10 @@ def run(args: argparse.Namespace) -> None:
     for module in ("jinja2", "matplotlib"):
         require(module, "evaluate")
     from exaranker.evaluate import report
+    from exaranker.evaluate.results import read_results
 
     prepare_output(args.output)
-    results = [report.read_results(path) for path in args.results]
+    results = [read_results(path) for path in args.results]
     explanations = report.read_explanations(args.explanations) if args.explanations else []
     queries = read_texts(args.queries) if args.queries else {}
     explained = {row["doc_id"] for row in explanations}

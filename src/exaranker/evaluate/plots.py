@@ -1,6 +1,6 @@
 """Plots of results: means with intervals, and differences query by query."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ matplotlib.rcParams.update({"text.parse_math": False, "svg.hashsalt": "exaranker
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 
-def means(runs: Sequence[Mapping[str, Any]]) -> Figure:
-    """Bars: one group per measure, one bar per run, from the `runs` of results.json."""
-    measures = list(runs[0]["means"])
+def means(results: Mapping[str, Any]) -> Figure:
+    """Bars: one group per measure, one bar per run, from results.json."""
+    runs, measures = results["runs"], results["measures"]
     figure, axes = plt.subplots(figsize=(1.2 + 1.4 * len(measures), 3.2), layout="constrained")
     width = 0.8 / len(runs)
     for number, run in enumerate(runs):

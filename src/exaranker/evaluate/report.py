@@ -14,27 +14,11 @@ from matplotlib.figure import Figure
 
 from exaranker.errors import InputError
 from exaranker.evaluate import plots
-from exaranker.evaluate.measures import RESULTS_VERSION
-from exaranker.files import read_json, read_lines
+from exaranker.evaluate.cells import effect_text, p_text, value_text
+from exaranker.files import read_lines
 
 TEMPLATE = "report.html.j2"
-RESULTS_FIELDS = frozenset({"qrels", "runs", "trec_eval"})
 EXPLANATION_FIELDS = {"query_id": str, "doc_id": str, "rank": int, "score": float, "label": str, "explanation": str}
-
-
-def read_results(path: str | Path) -> dict[str, Any]:
-    """Reads a results.json.
-
-    Raises:
-        InputError: it is not one, or of another version.
-    """
-    results = read_json(path)
-    version = results.get("results_version") if isinstance(results, dict) else None
-    if version != RESULTS_VERSION:
-        raise InputError(f"results version {version!r}, expected {RESULTS_VERSION}", path=path, hint="evaluate again")
-    if missing := sorted(RESULTS_FIELDS - results.keys()):
-        raise InputError(f"lacks {', '.join(missing)}", path=path, hint="evaluate again")
-    return results
 
 
 def read_explanations(path: str | Path) -> list[dict[str, Any]]:
@@ -66,6 +50,7 @@ def render(
     environment = Environment(
         loader=PackageLoader("exaranker.evaluate", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters |= {"p": p_text, "effect": effect_text, "value": value_text}
     return environment.get_template(TEMPLATE).render(
         results=[_with_plots(result) for result in results],
         explanations=_by_query(explanations),
@@ -84,12 +69,11 @@ def _by_query(explanations: Sequence[Mapping[str, Any]]) -> dict[str, list[Mappi
 
 def _with_plots(result: dict[str, Any]) -> dict[str, Any]:
     runs = result["runs"]
-    measures = list(runs[0]["means"])
+    measures = result["measures"]
     return {
         **result,
         "trec_eval": {"skipped": None, **result["trec_eval"]},
-        "measures": measures,
-        "means_plot": _inline(plots.means(runs)),
+        "means_plot": _inline(plots.means(result)),
         "difference_plots": [_inline(plots.differences(runs[0], run, measures[0])) for run in runs[1:]],
     }
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from ir_measures.measures import Measure
 
 from exaranker.errors import InputError
-from exaranker.evaluate.measures import RunResult
-from exaranker.trec import Qrel, read_run
+from exaranker.evaluate.measures import RunResult, docs_of_run, is_count
+from exaranker.trec import Qrel
 
 MIN_JAVA = 21  # pyserini 1.x is compiled for it
 TIMEOUT = 1800  # seconds
@@ -35,6 +35,9 @@ NAMES = {
     "Success": (None, "success"),
     "Rprec": ("Rprec", None),
     "Bpref": ("bpref", None),
+    "NumQ": ("num_q", None),
+    "NumRet": ("num_ret", None),
+    "NumRel": ("num_rel", None),
 }
 
 
@@ -43,11 +46,12 @@ class DisagreementError(InputError):
 
 
 class Query(NamedTuple):
-    """How trec_eval is asked for a measure: `-m name -l level -M depth`."""
+    """How trec_eval is asked for a measure: `-m name -l level -M depth`, with `-c` unless it is a count."""
 
     name: str
     level: int
     depth: int | None
+    count: bool = False  # a total, over the answered queries
 
     @property
     def printed(self) -> str:
@@ -84,11 +88,13 @@ def check(
     """
     queries = {str(m): query for m in measures if (query := as_query(m, min_relevance))}
     with tempfile.TemporaryDirectory() as folder:
-        files = [_plain_copies(Path(folder) / str(number), qrels, run.path) for number, run in enumerate(runs)]
+        files = [_plain_copies(Path(folder) / str(number), qrels, run) for number, run in enumerate(runs)]
         answers = _trec_eval(list(queries.values()), files)
     for run, values in zip(runs, answers, strict=True):
         for name, query in queries.items():
-            _agree(run, name, {key: value for (asked, key), value in values.items() if asked == query})
+            theirs = {key: value for (asked, key), value in values.items() if asked == query}
+            ours = {} if query.name == "num_q" else run.per_query[name]  # it is printed for all queries alone
+            _agree(run.path, name, {**ours, "all": run.means[name]}, theirs)
     return [{name: values[query, "all"] for name, query in queries.items()} for values in answers]
 
 
@@ -97,12 +103,15 @@ def as_query(measure: Measure, min_relevance: int) -> Query | None:
 
     >>> from ir_measures import RR
     >>> as_query(RR(rel=2) @ 10, min_relevance=1)
-    Query(name='recip_rank', level=2, depth=10)
+    Query(name='recip_rank', level=2, depth=10, count=False)
     """
     parameters = dict(measure.params)
     cutoff, level = parameters.pop("cutoff", None), parameters.pop("rel", min_relevance)
     if parameters or measure.NAME not in NAMES:
         return None
+    if is_count(measure):
+        name = "num_rel_ret" if measure.NAME == "NumRet" and "rel" in measure.params else NAMES[measure.NAME][0]
+        return Query(name, level, None, count=True)
     whole, cut = NAMES[measure.NAME]
     if cutoff is None or measure.NAME == "RR":  # trec_eval cuts a reciprocal rank only by cutting the run
         return Query(whole, level, cutoff) if whole else None
@@ -124,21 +133,22 @@ def _java_version(home: Path) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _plain_copies(folder: Path, qrels: Iterable[Qrel], run_path: str | Path) -> list[str]:
+def _plain_copies(folder: Path, qrels: Iterable[Qrel], run: RunResult) -> list[str]:
     folder.mkdir()
     qrels_file, run_file = folder / "qrels.txt", folder / "run.trec"
     lines = (f"{qrel.query_id} 0 {qrel.doc_id} {qrel.relevance}\n" for qrel in qrels)
     qrels_file.write_text("".join(lines), encoding="utf-8")
     with run_file.open("w", encoding="utf-8") as stream:  # trec_eval sorts by score, whatever the rank says
-        stream.writelines(f"{doc.query_id} Q0 {doc.doc_id} 0 {doc.score!r} run\n" for doc in read_run(run_path))
+        docs = docs_of_run(run.path, run.ignores_identical_ids)
+        stream.writelines(f"{doc.query_id} Q0 {doc.doc_id} 0 {doc.score!r} run\n" for doc in docs)
     return [str(qrels_file), str(run_file)]
 
 
 def _trec_eval(queries: Sequence[Query], files: Sequence[list[str]]) -> list[dict[tuple[Query, str], float]]:
     """For each (qrels, run): values by measure and query id; the mean over all judged queries has the id "all"."""
-    groups: dict[tuple[int, int | None], list[Query]] = {}
+    groups: dict[tuple[int, int | None, bool], list[Query]] = {}
     for query in queries:
-        groups.setdefault((query.level, query.depth), []).append(query)
+        groups.setdefault((query.level, query.depth, query.count), []).append(query)
     calls = [[*_flags(group), *pair] for pair in files for group in groups.values()]
     outputs = iter(_run_child(calls))
     return [{k: v for group in groups.values() for k, v in _parse(next(outputs), group)} for _ in files]
@@ -160,9 +170,11 @@ def _run_child(calls: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _flags(group: Sequence[Query]) -> list[str]:
-    """The flags of one call; all queries of a group have the same level and depth."""
+    """The flags of one call; all queries of a group have the same level and depth, and count or do not."""
+    complete = [] if group[0].count else ["-c"]
     depth = [] if group[0].depth is None else ["-M", str(group[0].depth)]
-    return ["-c", "-q", "-l", str(group[0].level), *depth, *(word for query in group for word in ("-m", query.name))]
+    names = (word for query in group for word in ("-m", query.name))
+    return [*complete, "-q", "-l", str(group[0].level), *depth, *names]
 
 
 def _parse(output: str, group: Sequence[Query]) -> Iterator[tuple[tuple[Query, str], float]]:
@@ -180,12 +192,12 @@ def _environment() -> dict[str, str]:
     return {"OPENAI_API_KEY": "unused", **os.environ, **ours}
 
 
-def _agree(run: RunResult, measure: str, theirs: Mapping[str, float]) -> None:
-    for key, ours in {**run.per_query[measure], "all": run.means[measure]}.items():
-        value = theirs.get(key, 0.0)  # trec_eval does not list the queries that a run leaves out
-        if abs(ours - value) > 0.5e-4 + 1e-6:  # it prints 4 decimals, and adds in another order
+def _agree(path: str, measure: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> None:
+    for key, value in ours.items():
+        their = theirs.get(key, 0.0)  # trec_eval does not list the queries that a run leaves out
+        if abs(value - their) > 0.5e-4 + 1e-6:  # it prints 4 decimals, and adds in another order
             raise DisagreementError(
-                f"{run.path}: {measure} of {key!r} is {ours:.6f} by ir-measures, {value:.4f} by trec_eval"
+                f"{path}: {measure} of {key!r} is {value:.6f} by ir-measures, {their:.4f} by trec_eval"
             )
 
 
