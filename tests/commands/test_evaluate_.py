@@ -16,6 +16,12 @@ THIRD = "qa Q0 d2 1 9.5 t\nqb Q0 d4 1 3.5 t\nqc Q0 qc 1 3 t\nqc Q0 d6 2 2.5 t\nq
 
 
 @pytest.fixture
+def no_second_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting Java takes seconds: two tests do."""
+    monkeypatch.setattr(trec_eval, "unavailable", lambda: "not here")
+
+
+@pytest.fixture
 def files(tmp_path: Path) -> Path:
     for name, text in (("qrels.txt", QRELS), ("first.trec", FIRST), ("second.trec", SECOND), ("third.trec", THIRD)):
         (tmp_path / name).write_text(text)
@@ -28,6 +34,7 @@ def evaluate(folder: Path, *flags: str, runs: tuple[str, ...] = ("first", "secon
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.usefixtures("no_second_opinion")
 def test_table_remarks_and_plot(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = evaluate(files, "--measures", "RR", "nDCG@10", "--plot", str(files / "means.png"))
     told = capsys.readouterr()
@@ -51,6 +58,7 @@ def test_counts_are_totals_of_the_answered_queries(files: Path, capsys: pytest.C
         assert asked == {"NumQ": 2, "NumRet": 5, "NumRel": 3, "NumRet(rel=1)": 2, "RR": 0.5}
 
 
+@pytest.mark.usefixtures("no_second_opinion")
 def test_all_pairs_are_compared(files: Path) -> None:
     results = evaluate(files, "--measures", "RR", "NumRet")
     pairs = [(found["run"], found["against"], found["measure"]) for found in results["comparisons"]]
@@ -62,6 +70,7 @@ def test_all_pairs_are_compared(files: Path) -> None:
     assert low == high == 1.0
 
 
+@pytest.mark.usefixtures("no_second_opinion")
 def test_a_baseline_of_choice(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = evaluate(files, "--measures", "RR", "--baseline", "second")
     assert [(found["run"], found["against"]) for found in results["comparisons"]] == [
@@ -79,6 +88,7 @@ def test_identical_ids(files: Path) -> None:
     assert results["runs"][0]["per_query"]["RR"]["qc"] == 1.0
 
 
+@pytest.mark.usefixtures("no_second_opinion")
 def test_values_per_query_as_csv(files: Path) -> None:
     evaluate(files, "--measures", "RR", "P@2", "--per_query", str(files / "values.csv"), runs=("first", "second"))
     with (files / "values.csv").open(newline="") as stream:
@@ -92,6 +102,7 @@ def test_values_per_query_as_csv(files: Path) -> None:
     assert len(rows) == 1 + 2 * 3
 
 
+@pytest.mark.usefixtures("no_second_opinion")
 @pytest.mark.parametrize(("form", "start"), [("markdown", "| run | RR |"), ("latex", r"\begin{tabular}{lrr}")])
 def test_formats(files: Path, capsys: pytest.CaptureFixture[str], form: str, start: str) -> None:
     evaluate(files, "--measures", "RR", "--format", form)

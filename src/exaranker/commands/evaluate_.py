@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exaranker.errors import InputError, require
-from exaranker.files import prepare_output, write_json
+from exaranker.files import claim_outputs, write_json
 
 SUMMARY = """Measures of runs against qrels, over all judged queries, with paired tests between all runs.
 With pyserini and a JDK >= 21, its trec_eval must give the same figures to 4 decimals."""
@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluates, prints the table, and writes what was asked for."""
+    read = [args.qrels, *(path for _, path in _named(args.run))]
+    with claim_outputs(args.output, args.per_query, args.plot, inputs=read):
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
     for module in ("ir_measures", "scipy", *(["matplotlib"] if args.plot else [])):
         require(module, "evaluate")
     from exaranker.evaluate.results import write_per_query
@@ -60,8 +66,6 @@ def run(args: argparse.Namespace) -> None:
 
     if args.plot and Path(args.plot).suffix not in PLOTS:
         raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
-    for output in filter(None, (args.output, args.per_query, args.plot)):
-        prepare_output(output)
     results = _evaluate(args)
     print(table(results, args.format))
     print(remarks(results), file=sys.stderr)

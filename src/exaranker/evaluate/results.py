@@ -13,7 +13,7 @@ from ir_measures.measures import Measure
 from exaranker.errors import InputError, nearest
 from exaranker.evaluate.measures import RunResult, is_count
 from exaranker.evaluate.significance import bootstrap_intervals, compare_all, holm
-from exaranker.files import atomic_path, read_json, sha256_file
+from exaranker.files import open_output, read_json, sha256_file
 from exaranker.trec import Qrel
 
 RESULTS_VERSION = 2
@@ -98,7 +98,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
 def write_per_query(path: str | Path, results: dict[str, Any]) -> None:
     """A CSV with a row for every run and judged query, and a column for every measure."""
-    with atomic_path(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+    with open_output(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["run", "query_id", *results["measures"]])
         writer.writerows(_per_query_rows(results))
