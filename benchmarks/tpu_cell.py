@@ -30,7 +30,7 @@ from exaranker.devices.accelerators import CHIPS
 from exaranker.devices.collectives import collectives, sent_by_kind
 from exaranker.devices.flops import forward_flops, train_flops
 from exaranker.devices.mesh import MeshConfig
-from exaranker.gin_config import configured, parse_gin
+from exaranker.gin_config import build, parse_gin
 from exaranker.models import ModelConfig, abstract_params, family_of
 from exaranker.models.decoding import first_step_logits
 from exaranker.rank.reranker import ACCELERATOR_TOKEN_BUDGET, _round_kernels
@@ -180,9 +180,9 @@ def first_that_fits(step: str, model: str, recipe: str, devices: list[Any]) -> d
 def configuration(model: str, recipe: str, chosen: Mapping[str, str]) -> TrainConfig:
     """The recipe with this model; scanned, so that it compiles in a time that does not grow with depth."""
     required = ("MODEL_DIR", "VOCABULARY_PATH", "DATASET_DIR", "INITIAL_CHECKPOINT_PATH")
-    bindings = [f"include 'models/{model}.gin'", "SCAN_LAYERS = True", *(f"{name} = ''" for name in required)]
-    parse_gin([recipe], [*bindings, *(f"{name} = {value}" for name, value in chosen.items())], "gin")
-    return configured(TrainConfig)[0]
+    bindings = [f"include 'models/{model}.gin'", "SCAN_LAYERS = True", *(f"{name} = 'unused'" for name in required)]
+    bindings += [f"{name} = {value}" for name, value in chosen.items()]
+    return build(TrainConfig, parse_gin([recipe], bindings)).config
 
 
 def topology_devices(name: str) -> list[Any]:

@@ -56,9 +56,9 @@ def ours(shape: str, dtype: str) -> Step:
     from exaranker.train.setup import assemble, layout, random_state
 
     model = dataclasses.replace(SHAPES[shape], dtype=dtype)
-    data = DataConfig("", {"inputs": SOURCE, "targets": TARGET}, batch_size=ROWS, pack=False)
+    data = DataConfig("unused", {"inputs": SOURCE, "targets": TARGET}, batch_size=ROWS, pack=False)
     optimizer = AdamW(LearningRate(LEARNING_RATE))
-    config = TrainConfig("", model, data, 1, optimizer=optimizer, dropout_rate=_dropout(shape))
+    config = TrainConfig("unused", model, data, 1, optimizer=optimizer, dropout_rate=_dropout(shape))
     setup = assemble(config)
     state, arrays = random_state(setup), global_batch(setup.mesh, features(shape))
 

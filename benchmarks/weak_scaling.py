@@ -55,9 +55,9 @@ class Row(NamedTuple):
 
 def measure(name: str, axis: str, devices: int) -> Row:
     """Compiles the train step of `MODELS[name]` with all devices on one axis of the mesh."""
-    data = DataConfig("", {"inputs": 32, "targets": 16}, batch_size=ROWS * devices, pack=False)
+    data = DataConfig("unused", {"inputs": 32, "targets": 16}, batch_size=ROWS * devices, pack=False)
     mesh = MeshConfig(**({"data": 1, "fsdp": 1, "tensor": 1} | {axis: devices}))
-    config = TrainConfig("", MODELS[name], data, 1, optimizer=AdamW(), mesh=mesh)
+    config = TrainConfig("unused", MODELS[name], data, 1, optimizer=AdamW(), mesh=mesh)
     setup = assemble(config, jax.devices()[:devices])
     with layout(setup.mesh):
         compiled = setup.step.lower(setup.abstract, abstract_batch(config, setup.mesh)).compile(compiler_options=QUICK)

@@ -6,22 +6,24 @@ from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.engines.llms import load_tokenizer, resolve_llm
 from exaranker.preprocess.engines.registry import ENGINES
 from exaranker.preprocess.explain import Job
+from exaranker.preprocess.gin_config import ExplainConfig
 from exaranker.preprocess.pairs.selection import Selection
 from exaranker.preprocess.prompts.prompter import Prompter, load_style
 from exaranker.preprocess.prompts.relevance import RelevanceAsker
 
 
-def make_job(selection: Selection, input_name: str, config: ExplainerConfig, engine: str) -> Job:
+def make_job(selection: Selection, input_name: str, settings: ExplainConfig, engine: str) -> Job:
     """The job that a configuration asks for: its LLM found, its prompt read.
 
     Raises:
         InputError: there is no such LLM or prompt.
     """
+    config = settings.explainer
     style = load_style(config.prompt)
     llm = resolve_llm(config.llm, weights=engine != "server")
     tokenizer = load_tokenizer(llm.path)
     prompter = Prompter(style, tokenizer, **_prompt_options(config, config.max_tokens))
-    spec = ENGINES[engine](config)
+    spec = ENGINES[engine](settings)
     return Job(selection, input_name, config, prompter, llm.name, llm.digest, spec, _asker(config, tokenizer))
 
 

@@ -1,19 +1,36 @@
-"""The objects that gin files and `--gin.NAME=VALUE` bind, under the names they have there."""
+"""What gin files and `--gin.NAME=VALUE` configure of an explanation run, under the names that they have there."""
 
-from typing import Any
+from dataclasses import dataclass, field
 
-from exaranker.errors import require
+from exaranker.checks import check
 from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.engines.ray import RayConfig
 from exaranker.preprocess.engines.server_client import ServerConfig
 from exaranker.preprocess.engines.vllm import VLLMConfig
 from exaranker.preprocess.pairs.text import InputConfig
 
-gin: Any = require("gin", "explain")
+RUN_FILE = "runs/explain.gin"
 
-gin.clear_config()  # an earlier verb of this process has locked its own, and registering needs an unlocked one
-explainer = gin.external_configurable(ExplainerConfig, "explainer")
-pairs = gin.external_configurable(InputConfig, "pairs")
-vllm = gin.external_configurable(VLLMConfig, "vllm")
-server = gin.external_configurable(ServerConfig, "server")
-ray = gin.external_configurable(RayConfig, "ray")
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """An explanation run: the LLM and its prompt, the pairs, and what each engine needs."""
+
+    explainer: ExplainerConfig = field(default_factory=ExplainerConfig)
+    pairs: InputConfig = field(default_factory=InputConfig)
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        check(self, "explain.")
+
+
+NAMES: dict[str, type] = {
+    "explain": ExplainConfig,
+    "explainer": ExplainerConfig,
+    "pairs": InputConfig,
+    "vllm": VLLMConfig,
+    "server": ServerConfig,
+    "ray": RayConfig,
+}

@@ -1,5 +1,6 @@
 """Registers a dataset's tasks, `exaranker_{dataset}_{style}`, and mixtures of them."""
 
+import importlib
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -144,6 +145,22 @@ def register_from_environment(environment: Mapping[str, str]) -> list[str]:
         for task in register_dataset(name, directory, environment[VOCABULARY], template)
     ]
     return names + (_mix_all([name for name, _, _ in named]) if len(named) > 1 else [])
+
+
+def import_tasks(module: str | None) -> None:
+    """Imports a module of the user's that registers tasks or mixtures, as T5X does for MIXTURE_OR_TASK_MODULE.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    if module is None:
+        return
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"MIXTURE_OR_TASK_MODULE {module!r} cannot be imported: {error}", hint="add its folder to PYTHONPATH"
+        ) from error
 
 
 def get_task_or_mixture(name: str) -> seqio.Task | seqio.Mixture:

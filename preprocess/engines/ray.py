@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from exaranker.checks import NotNegative, Positive, Text, check
 from exaranker.errors import InputError, require
 from exaranker.preprocess.dataset.files import RejectedPair
 from exaranker.preprocess.dataset.writer import ShardResult
@@ -27,16 +28,14 @@ Batch = dict[str, Any]
 class RayConfig:
     """How many engines, and what each needs; bound in gin as `ray.NAME`."""
 
-    address: str | None = None  # "auto" or a head's address; None: $RAY_ADDRESS, else a Ray of this machine's own
-    workers: int = 2
-    cpus_per_worker: int = 1
-    gpus_per_worker: int | None = None  # None: where there are GPUs, one for each of the engine's ranks
-    max_restarts: int = 8  # of one worker: a shard that kills every worker must end the run some time
+    address: Text | None = None  # "auto" or a head's address; None: $RAY_ADDRESS, else a Ray of this machine's own
+    workers: Positive = 2
+    cpus_per_worker: Positive = 1
+    gpus_per_worker: NotNegative | None = None  # None: where there are GPUs, one for each of the engine's ranks
+    max_restarts: NotNegative = 8  # of one worker: a shard that kills every worker must end the run some time
 
     def __post_init__(self) -> None:
-        for field in ("workers", "cpus_per_worker"):
-            if (value := getattr(self, field)) < 1:
-                raise InputError(f"ray.{field} is {value}, expected at least 1")
+        check(self, "ray.")
 
 
 class ShardWorker:

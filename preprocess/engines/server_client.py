@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from exaranker.errors import InputError, nearest, require
+from exaranker.checks import Positive, Rule, Text, above, at_least, check, one_of
+from exaranker.errors import InputError, require
 
 T = TypeVar("T")
 PROMPTS = ("tokens", "text", "messages")
+ADDRESS = Rule("an address that begins with http:// or https://", re.compile("https?://.+").fullmatch)
 PASSING = {408, 409, 425, 429}  # with all from 500 on: statuses that may not be there the next time
 
 
@@ -22,26 +25,21 @@ class ServerConfig:
     are sure to arrive as they were meant; vLLM takes them.
     """
 
-    base_url: str = "http://127.0.0.1:8000/v1"
-    model: str | None = None  # None: the only one that the server has
-    prompts: str = "tokens"
+    base_url: Annotated[str, ADDRESS] = "http://127.0.0.1:8000/v1"
+    model: Text | None = None  # None: the only one that the server has
+    prompts: Annotated[str, one_of(PROMPTS)] = "tokens"
     extra_body: dict[str, Any] = field(default_factory=dict)  # sent with every request besides: what this server knows
-    api_key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key, if the server wants one
-    concurrency: int = 64  # requests under way at once
-    requests_per_second: float | None = None
-    timeout_seconds: float = 300.0  # for one answer
-    max_attempts: int = 8
-    first_wait_seconds: float = 1.0  # doubled from attempt to attempt, of which a random part is waited
-    longest_wait_seconds: float = 60.0  # unless the server's Retry-After asks for more
+    api_key_env: Text = "OPENAI_API_KEY"  # the environment variable that holds the key, if the server wants one
+    concurrency: Positive = 64  # requests under way at once
+    requests_per_second: Annotated[float | None, above(0)] = None
+    timeout_seconds: Annotated[float, above(0)] = 300.0  # for one answer
+    max_attempts: Positive = 8
+    # Doubled from attempt to attempt; a random part of it is waited.
+    first_wait_seconds: Annotated[float, at_least(0)] = 1.0
+    longest_wait_seconds: Annotated[float, at_least(0)] = 60.0  # unless the server's Retry-After asks for more
 
     def __post_init__(self) -> None:
-        if self.prompts not in PROMPTS:
-            raise InputError(f"server.prompts is {self.prompts!r}", hint=nearest(self.prompts, PROMPTS))
-        for name in ("concurrency", "max_attempts"):
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"server.{name} is {value}, expected at least 1")
-        if self.requests_per_second is not None and self.requests_per_second <= 0:
-            raise InputError(f"server.requests_per_second is {self.requests_per_second}, expected more than 0")
+        check(self, "server.")
 
     @property
     def text_settings(self) -> dict[str, Any]:

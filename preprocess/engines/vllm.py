@@ -9,33 +9,39 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any
 
 from tqdm import tqdm
 
+from exaranker.checks import Positive, Text, above, at_most, check, one_of
 from exaranker.errors import InputError, require
 from exaranker.preprocess.engines.base import Completion, EngineInfo, Sampling
 from exaranker.preprocess.prompts.prompter import Prompt
 
 # The smallest that vLLM's CPU attention takes: of a common beginning at most 31 tokens are read again with each prompt.
 CPU_BLOCK_SIZE = 32
+DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")  # of weights and products, by vLLM's names
 
 
 @dataclass(frozen=True)
 class VLLMConfig:
     """vLLM's own options, bound in gin as `vllm.NAME`; None leaves the choice to vLLM."""
 
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    dtype: str = "auto"  # the model's own; fp32 on a CPU that cannot multiply bf16
-    quantization: str | None = None
-    gpu_memory_utilization: float = 0.9
-    max_num_seqs: int | None = None
+    tensor_parallel_size: Positive = 1
+    pipeline_parallel_size: Positive = 1
+    dtype: Annotated[str, one_of(DTYPES)] = "auto"  # the model's own; fp32 on a CPU that cannot multiply bf16
+    quantization: Text | None = None
+    gpu_memory_utilization: Annotated[float, above(0), at_most(1)] = 0.9
+    max_num_seqs: Positive | None = None
     enforce_eager: bool | None = None  # None: True on a CPU, where compiling costs minutes; False on a GPU
     enable_prefix_caching: bool = True
-    block_size: int | None = None  # tokens that are cached, or not, together; None: 32 on a CPU, whose default is 128
+    # Tokens that are cached, or not, together; None: 32 on a CPU, whose default is 128.
+    block_size: Positive | None = None
     batch_invariant: bool = False  # vLLM's batch-invariant kernels: newer GPUs only
-    cpu_kv_cache_gb: int = 2
+    cpu_kv_cache_gb: Positive = 2
+
+    def __post_init__(self) -> None:
+        check(self, "vllm.")
 
     @property
     def ranks(self) -> int:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from exaranker.errors import InputError, nearest
+from exaranker.checks import Positive, Seed, Text, check, one_of
+from exaranker.errors import InputError
 from exaranker.files import read_lines
 from exaranker.schema import Pair
 
@@ -33,16 +34,13 @@ class InputConfig:
     """
 
     positive_grade: int = 1
-    triples: str = "sampled"
-    positives: int = 15_000
-    seed: int = 2
-    split: str = "train"
+    triples: Annotated[str, one_of(TRIPLE_RULES)] = "sampled"
+    positives: Positive = 15_000
+    seed: Seed = 2
+    split: Text = "train"
 
     def __post_init__(self) -> None:
-        if self.triples not in TRIPLE_RULES:
-            raise InputError(f"pairs.triples is {self.triples!r}", hint=nearest(self.triples, TRIPLE_RULES))
-        if self.positives < 1:
-            raise InputError(f"pairs.positives is {self.positives}, expected at least 1")
+        check(self, "pairs.")
 
 
 def read_jsonl(path: str | Path) -> Iterator[Pair]:

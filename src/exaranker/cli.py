@@ -64,7 +64,7 @@ def _main(arguments: list[str]) -> None:
     stray = [word for word in rest if not word.startswith("--gin.")]
     if stray or (bindings and not hasattr(args, "gin_file")):
         parser.error(f"unrecognized arguments: {' '.join(stray or rest)}")
-    args.gin_bindings = bindings
+    args.gin_bindings = [*getattr(args, "gin_bindings", []), *bindings]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes would drown the progress lines
     try:
         command.run(args)

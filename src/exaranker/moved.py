@@ -18,6 +18,33 @@ MOVED = {
 }
 
 
+_T5_SIZES = ("small", "base", "large", "xl", "xxl")
+_SIZES = {
+    **dict.fromkeys(("byt5", "flan_t5", "mt5", "t5_1_1", "t5_1_1_lm100k"), _T5_SIZES),
+    "decoder": ("tiny",),
+    "llama2": ("7b",),
+    "llama3": ("8b",),
+    "qwen2": ("0_5b", "1_5b", "7b"),
+    "smollm2": ("135m", "360m", "1_7b"),
+    "t5_1_0": ("small", "base", "large", "3b", "11b"),
+    "umt5": ("small", "base", "xl", "xxl"),
+}
+# Former include paths; the parser of gin files names the new ones.
+FORMER_GIN_FILES = {
+    **{
+        f"models/{family}_{size}.gin": f"models/{family}/{size}.gin"
+        for family, sizes in _SIZES.items()
+        for size in sizes
+    },
+    **{
+        f"models/{family}.gin": f"models/{family}/common.gin"
+        for family in ("byt5", "decoder", "mt5", "t5_1_0", "t5_1_1", "umt5")
+    },
+    "models/t5_sample.gin": "models/t5_1_1/sample.gin",
+    "models/t5_tiny.gin": "models/t5_1_1/tiny.gin",
+}
+
+
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Imports the module of the new name in place of the former one: both names are then the same module."""
 

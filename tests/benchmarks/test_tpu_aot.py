@@ -37,8 +37,8 @@ def model(request):
 
 
 def test_the_train_step_lowers(model):
-    data = DataConfig("", {"inputs": 16, "targets": 8}, batch_size=4, pack=False)
-    config = TrainConfig("", model, data, 1)
+    data = DataConfig("unused", {"inputs": 16, "targets": 8}, batch_size=4, pack=False)
+    config = TrainConfig("unused", model, data, 1)
     setup = assemble(config, jax.devices()[:1])
     with layout(setup.mesh):
         batch = abstract_batch(config, setup.mesh)

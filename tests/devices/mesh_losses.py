@@ -39,8 +39,8 @@ MODELS: dict[str, ModelConfig] = {
 
 
 def config(model: ModelConfig, mesh: MeshConfig) -> TrainConfig:
-    data = DataConfig("", {"inputs": 16, "targets": 8}, batch_size=8, pack=False)
-    return TrainConfig("", model, data, STEPS, optimizer=Adafactor(min_dim_size_to_factor=16), mesh=mesh)
+    data = DataConfig("unused", {"inputs": 16, "targets": 8}, batch_size=8, pack=False)
+    return TrainConfig("unused", model, data, STEPS, optimizer=Adafactor(min_dim_size_to_factor=16), mesh=mesh)
 
 
 def batch(run: TrainConfig, step: int) -> dict[str, np.ndarray]:

@@ -1,15 +1,13 @@
 """Every explainer fragment binds what exists, and its memory line is the arithmetic of its model's shape."""
 
 import re
-import subprocess
-import sys
 from typing import NamedTuple
 
 import pytest
 
 from exaranker.errors import InputError
-from exaranker.gin_config import parse_gin
-from exaranker.preprocess import gin_config
+from exaranker.gin_config import build, parse_gin
+from exaranker.preprocess.gin_config import NAMES, RUN_FILE, ExplainConfig
 from exaranker.preprocess.prompts.prompter import load_style
 from exaranker.shipped import shipped
 
@@ -76,8 +74,8 @@ def other_parameters(shape):
 
 def parsed(path):
     """(explainer, vllm, pairs) as the fragment binds them."""
-    parse_gin([str(path)], [], "gin")
-    return gin_config.explainer(), gin_config.vllm(), gin_config.pairs()
+    config = build(ExplainConfig, parse_gin([RUN_FILE, str(path)], names=NAMES)).config
+    return config.explainer, config.vllm, config.pairs
 
 
 def number(header, name):
@@ -159,6 +157,32 @@ def test_a_binding_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_another_verb_s_configuration_in_the_same_process_is_no_obstacle():
-    script = "import gin; gin.finalize(); from exaranker.preprocess import gin_config; print(gin_config.pairs())"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert done.stdout.startswith("InputConfig(")
+    parse_gin(["explainers/smollm2.gin"], ["pairs.seed = 3"], names=NAMES)
+    assert parsed(PAIRS["msmarco_15k"])[2].seed == 2
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("explainer.max_tokens = 0", "explainer.max_tokens is 0, expected at least 1"),
+        ("explainer.temperature = -0.5", "explainer.temperature is -0.5, expected at least 0"),
+        ("explainer.top_p = 0.0", "explainer.top_p is 0.0, expected more than 0"),
+        ("explainer.llm = ''", "explainer.llm is '', expected a text that is not empty"),
+        ("explainer.chat = 'False'", r"explainer.chat is 'False', expected True or False \(write it without quotes"),
+        ("explainer.seed = -1", "explainer.seed is -1, expected 0 to 4294967295"),
+        ("explainer.filters = 'leak'", r"explainer.filters is 'leak', expected \('text', 'text', ...\) or"),
+        ("pairs.triples = 'some'", r"pairs.triples is 'some', expected one of sampled, full"),
+        ("pairs.positives = '5'", "pairs.positives is '5', expected a whole number"),
+        ("vllm.dtype = 'fp16'", "vllm.dtype is 'fp16', expected one of auto, half, float16, bfloat16, float, float32"),
+        ("vllm.gpu_memory_utilization = 90", "vllm.gpu_memory_utilization is 90, expected at most 1"),
+        ("vllm.tensor_parallel_size = 0", "vllm.tensor_parallel_size is 0, expected at least 1"),
+        ("server.base_url = 'localhost:8000'", "server.base_url is 'localhost:8000', expected an address that begins"),
+        ("server.timeout_seconds = 0", "server.timeout_seconds is 0, expected more than 0"),
+        ("server.extra_body = 'x'", "server.extra_body is 'x', expected {'text': value, ...}"),
+        ("ray.workers = 0", "ray.workers is 0, expected at least 1"),
+        ("ray.gpus_per_worker = -1", "ray.gpus_per_worker is -1, expected at least 0"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_its_name(binding, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        build(ExplainConfig, parse_gin([RUN_FILE], [binding], names=NAMES))

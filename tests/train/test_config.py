@@ -6,17 +6,20 @@ from pathlib import Path
 import pytest
 
 from exaranker.errors import InputError
-from exaranker.gin_config import configured, parse_gin
+from exaranker.gin_config import Configured, build, parse_gin
 from exaranker.train import TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "t5x_configs"
 GIVEN = ["MODEL_DIR='m'", "DATASET_DIR='d'", "VOCABULARY_PATH='v'", "INITIAL_CHECKPOINT_PATH='i'"]
 
 
+def configured(path: Path, *bindings: str) -> Configured[TrainConfig]:
+    return build(TrainConfig, parse_gin([str(path)], bindings, str(CONFIGS.parent / "gin")))
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.gin")), ids=lambda path: path.stem)
 def test_an_experiment_resolves(path):
-    parse_gin([str(path)], GIVEN, str(CONFIGS.parent / "gin"))
-    config, text = configured(TrainConfig)
+    config, text = configured(path, *GIVEN)
     assert config.directory == Path("m").absolute()
     assert config.data.mixture_or_task_name in text
     assert f"exaranker train --gin_file t5x_configs/{path.name}" in path.read_text()
@@ -42,8 +45,10 @@ def test_a_schedule_ends_with_the_run_unless_told_otherwise(optimizer):
         f"include 'optimizers/{optimizer}.gin'",
     ]
     for more, expected in (([], 100), (["DECAY_STEPS = 70"], 70)):
-        parse_gin([str(CONFIGS / "sample_label.gin")], [*given, *more], str(CONFIGS.parent / "gin"))
-        assert configured(TrainConfig)[0].optimizer.learning_rate.decay_steps == expected
+        assert (
+            configured(CONFIGS / "sample_label.gin", *given, *more).config.optimizer.learning_rate.decay_steps
+            == expected
+        )
 
 
 @pytest.mark.parametrize(
@@ -52,9 +57,9 @@ def test_a_schedule_ends_with_the_run_unless_told_otherwise(optimizer):
         ("TRAIN_STEPS = 0", "TRAIN_STEPS is 0, expected at least 1"),
         (
             "train.CheckpointConfig.metric = 'lable_loss'",
-            r"unknown 'lable_loss' .* \(did you mean label_loss",
+            r"train.CheckpointConfig.metric is 'lable_loss', expected one of .* \(did you mean label_loss",
         ),
-        ("train.CheckpointConfig.best_mode = 'highest'", "unknown 'highest' to choose the best checkpoints by"),
+        ("train.CheckpointConfig.best_mode = 'highest'", "best_mode is 'highest', expected one of min, max"),
         ("BEST_CHECKPOINTS_TO_KEEP = 2\nEVAL_PERIOD = 0", "BEST_CHECKPOINTS_TO_KEEP is 2, but nothing is evaluated"),
         (
             "BEST_CHECKPOINTS_TO_KEEP = 2\nEVAL_PERIOD = 300",
@@ -63,6 +68,5 @@ def test_a_schedule_ends_with_the_run_unless_told_otherwise(optimizer):
     ],
 )
 def test_what_cannot_be_is_refused(binding, message):
-    parse_gin([str(CONFIGS / "sample_label.gin")], [*GIVEN, *binding.splitlines()], str(CONFIGS.parent / "gin"))
     with pytest.raises(InputError, match=message):
-        configured(TrainConfig)
+        configured(CONFIGS / "sample_label.gin", *GIVEN, *binding.splitlines())

@@ -2,7 +2,7 @@
 
 import argparse
 
-from exaranker.gin_config import add_gin_arguments, parse_gin
+from exaranker.gin_config import add_cache_dirs, add_gin_arguments, add_t5x_arguments, configure
 
 SUMMARY = """Computes the metrics that a SeqIO task or mixture defines, over the predictions of a checkpoint.
 Writes the predictions and results.json. For measures of a ranking (nDCG, MAP), see `exaranker evaluate`."""
@@ -12,16 +12,16 @@ EXAMPLE = """exaranker eval --gin_file gin/runs/eval.gin --gin.MIXTURE_OR_TASK_N
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gin_arguments(parser, required=True)
+    add_t5x_arguments(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the resolved config and exit")
 
 
 def run(args: argparse.Namespace) -> None:
-    parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
-    from exaranker.gin_config import configured
     from exaranker.infer.config import EvaluationConfig
     from exaranker.infer.evaluation import RESULTS, evaluate
 
-    config, gin_text = configured(EvaluationConfig)
+    config, gin_text = configure(EvaluationConfig, args)
+    add_cache_dirs(args.seqio_additional_cache_dirs)
     if args.dry_run:
         print(gin_text)
         return

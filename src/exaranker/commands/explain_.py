@@ -43,26 +43,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notes would break into the progress bar
-    from exaranker.gin_config import parse_gin
-    from exaranker.preprocess import gin_config
+    from exaranker.gin_config import configure
     from exaranker.preprocess.dataset.unexplained import write_unexplained
     from exaranker.preprocess.explain import explain, summary
     from exaranker.preprocess.factory import make_job
+    from exaranker.preprocess.gin_config import NAMES, RUN_FILE, ExplainConfig
     from exaranker.preprocess.pairs.selection import select
     from exaranker.preprocess.pairs.sources import open_source
 
-    parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
-    pairs, config = gin_config.pairs(), gin_config.explainer()
+    config = configure(ExplainConfig, args, first=RUN_FILE, names=NAMES).config
+    pairs, explainer = config.pairs, config.explainer
     if args.positive_grade is not None:
         pairs = replace(pairs, positive_grade=args.positive_grade)
     if args.shard_size is not None:
-        config = replace(config, shard_size=args.shard_size)
+        explainer = replace(explainer, shard_size=args.shard_size)
     source = open_source(args.pairs, args.format, pairs)
     selection = select(source.reader, pairs.positive_grade, args.limit, args.balance)
     print(f"{selection.num_pairs} pairs of {selection.counts['read']} read, by label {selection.counts['by_label']}")
     if args.engine == NO_ENGINE:
-        write_unexplained(selection, source.name, config.shard_size, args.output_dir)
+        write_unexplained(selection, source.name, explainer.shard_size, args.output_dir)
         print("no explanations were asked for: this is a dataset to train on labels only")
     else:
-        print(summary(explain(make_job(selection, source.name, config, args.engine), args.output_dir)))
+        job = make_job(selection, source.name, replace(config, explainer=explainer), args.engine)
+        print(summary(explain(job, args.output_dir)))
     print(f"written to {args.output_dir}; look at it with: exaranker inspect {args.output_dir}")

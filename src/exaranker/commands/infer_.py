@@ -2,7 +2,7 @@
 
 import argparse
 
-from exaranker.gin_config import add_gin_arguments, parse_gin
+from exaranker.gin_config import add_cache_dirs, add_gin_arguments, add_t5x_arguments, configure
 
 SUMMARY = """Runs a SeqIO task or mixture through a checkpoint: predictions, or scores of its targets, as JSON lines.
 A killed run continues when the same command is given again, and ends with the same bytes."""
@@ -13,16 +13,16 @@ EXAMPLE = """exaranker infer --gin_file gin/runs/infer.gin --gin.MIXTURE_OR_TASK
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gin_arguments(parser, required=True)
+    add_t5x_arguments(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the resolved config and exit")
 
 
 def run(args: argparse.Namespace) -> None:
-    parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
-    from exaranker.gin_config import configured
     from exaranker.infer import InferConfig
     from exaranker.infer.run import infer
 
-    config, gin_text = configured(InferConfig)
+    config, gin_text = configure(InferConfig, args)
+    add_cache_dirs(args.seqio_additional_cache_dirs)
     if args.dry_run:
         print(gin_text)
         return

@@ -3,7 +3,7 @@
 import argparse
 
 from exaranker.devices.malloc import keep_freed_memory
-from exaranker.gin_config import add_gin_arguments, parse_gin
+from exaranker.gin_config import add_cache_dirs, add_gin_arguments, add_t5x_arguments, configure
 
 SUMMARY = "Fine-tunes a reranker on a SeqIO task or mixture; run again, it continues from the newest checkpoint."
 EXAMPLE = """exaranker train --gin_file t5x_configs/sample_label.gin --gin.MODEL_DIR="'out/model'" \\
@@ -12,6 +12,7 @@ EXAMPLE = """exaranker train --gin_file t5x_configs/sample_label.gin --gin.MODEL
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gin_arguments(parser, required=True)
+    add_t5x_arguments(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="print the resolved config, sizes and the memory estimate, and exit"
     )
@@ -27,6 +28,10 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process_count", type=int, metavar="N")
     group.add_argument("--process_index", type=int, metavar="I")
     group.add_argument(
+        "--initialization_timeout", type=int, default=300, metavar="SECONDS", help="to find each other (%(default)s)"
+    )
+    group.add_argument("--multiprocess_gpu", action="store_true", help=argparse.SUPPRESS)  # T5X's: the others say it
+    group.add_argument(
         "--heartbeat_timeout",
         type=int,
         default=100,
@@ -37,15 +42,20 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     keep_freed_memory()
-    parse_gin(args.gin_file, args.gin_bindings, args.gin_search_paths)
     from exaranker.devices.mesh import connect
-
-    connect(args.coordinator_address, args.process_count, args.process_index, args.heartbeat_timeout)
-    from exaranker.gin_config import configured
     from exaranker.train import TrainConfig
+
+    config, gin_text = configure(TrainConfig, args)
+    add_cache_dirs(args.seqio_additional_cache_dirs)
+    connect(
+        args.coordinator_address,
+        args.process_count,
+        args.process_index,
+        args.heartbeat_timeout,
+        args.initialization_timeout,
+    )
     from exaranker.train.run import train
 
-    config, gin_text = configured(TrainConfig)
     if args.dry_run:
         from exaranker.train.dry_run import describe
 

@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
+from exaranker.checks import Macro, Positive, check
 from exaranker.devices.accelerators import CHIPS
 from exaranker.errors import InputError
 
@@ -45,9 +46,12 @@ DEFAULT_DEVICE_BYTES = 16 * 2**30  # a TPU v5e, the smallest device in use, wher
 class MeshConfig:
     """Sizes of the mesh axes; None is chosen from the devices present and the size of the training state."""
 
-    data: int | None = None
-    fsdp: int | None = None
-    tensor: int | None = None
+    data: Annotated[Positive | None, Macro("MESH_DATA")] = None
+    fsdp: Annotated[Positive | None, Macro("MESH_FSDP")] = None
+    tensor: Annotated[Positive | None, Macro("MESH_TENSOR")] = None
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def make_mesh(config: MeshConfig, state_bytes: int = 0, devices: Sequence[Any] | None = None) -> Mesh:
@@ -137,7 +141,11 @@ def check_batch(mesh: Mesh, batch_size: int, num_microbatches: int = 1) -> None:
 
 
 def connect(
-    coordinator: str | None, process_count: int | None, process_index: int | None, heartbeat_timeout: int = 100
+    coordinator: str | None,
+    process_count: int | None,
+    process_index: int | None,
+    heartbeat_timeout: int = 100,
+    initialization_timeout: int = 300,
 ) -> None:
     """Joins the processes of a job; nothing to do for one process.
 
@@ -154,7 +162,11 @@ def connect(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
-            coordinator, process_count, process_index, heartbeat_timeout_seconds=heartbeat_timeout
+            coordinator,
+            process_count,
+            process_index,
+            initialization_timeout=initialization_timeout,
+            heartbeat_timeout_seconds=heartbeat_timeout,
         )
     except ValueError as error:
         raise InputError(

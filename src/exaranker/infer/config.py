@@ -3,34 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from exaranker.errors import InputError, nearest
+from exaranker.checks import ActivationType, Macro, NotNegative, Positive, Text, check, check_lengths, one_of
+from exaranker.errors import InputError
 
 MODES = ("predict", "score")
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class DatasetConfig:
     """Which rows to read; the fields are T5X's. Rows keep the order of the dataset and are never packed."""
 
-    mixture_or_task_name: str
+    mixture_or_task_name: Text
     task_feature_lengths: Mapping[str, int] | None = None  # None: the longest of the split
-    split: str = "test"
-    batch_size: int = 32  # rows over all devices of this process
-    use_cached: bool = False
-    dataset_dir: str | None = None  # of an explanation dataset, for the tasks that are named after it
-    num_examples: int | None = None  # only the first ones
+    split: Text = "test"
+    batch_size: Positive = 32  # rows over all devices of this process
+    use_cached: Annotated[bool, Macro("USE_CACHED_TASKS")] = False
+    dataset_dir: Text | None = None  # of an explanation dataset, for the tasks that are named after it
+    num_examples: Annotated[Positive | None, Macro("EVALUATOR_NUM_EXAMPLES")] = None  # only the first ones
+    task_module: Annotated[Text | None, Macro("MIXTURE_OR_TASK_MODULE")] = None  # imported: it registers tasks
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise InputError(f"BATCH_SIZE is {self.batch_size}, expected at least 1")
-        missing = {"inputs", "targets"} - set(self.task_feature_lengths or ("inputs", "targets"))
-        if missing:
-            raise InputError(
-                f"TASK_FEATURE_LENGTHS {dict(self.task_feature_lengths or {})} lacks {', '.join(sorted(missing))}",
-                hint="for example {'inputs': 512, 'targets': 128}",
-            )
+        check(self)
+        if self.task_feature_lengths is not None:
+            check_lengths(self.task_feature_lengths)
 
 
 @dataclass(frozen=True)
@@ -40,22 +37,17 @@ class InferConfig:
     With `num_shards` jobs, each with its own `shard_id`, every row is in exactly one of their outputs.
     """
 
-    checkpoint_path: str  # MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N
-    output_dir: str
+    checkpoint_path: Text  # MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N
+    output_dir: Annotated[Text, Macro("INFER_OUTPUT_DIR")]
     dataset: DatasetConfig
-    mode: str = "predict"
-    checkpoint_period: int = 100  # batches between two saves of what is finished
-    shard_id: int = 0
-    num_shards: int = 1
-    dtype: str | None = None  # of matrix products; None is the checkpoint's
+    mode: Annotated[str, one_of(MODES), Macro("INFER_MODE")] = "predict"
+    checkpoint_period: Positive = 100  # batches between two saves of what is finished
+    shard_id: NotNegative = 0
+    num_shards: Positive = 1
+    dtype: ActivationType | None = None  # of matrix products; None is the checkpoint's
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise InputError(f"unknown mode {self.mode!r}", hint=nearest(self.mode, MODES))
-        if self.dtype not in (None, *DTYPES):
-            raise InputError(f"unknown ACTIVATION_DTYPE {self.dtype!r}", hint=nearest(str(self.dtype), DTYPES))
-        if self.checkpoint_period < 1:
-            raise InputError(f"CHECKPOINT_PERIOD is {self.checkpoint_period}, expected at least 1")
+        check(self)
         if not 0 <= self.shard_id < self.num_shards:
             raise InputError(
                 f"SHARD_ID {self.shard_id} is out of range",
@@ -76,11 +68,14 @@ class InferConfig:
 class EvaluationConfig:
     """One job of `exaranker eval`: a task's own metrics (or those of each task of a mixture) for a checkpoint."""
 
-    checkpoint_path: str
-    output_dir: str
+    checkpoint_path: Text
+    output_dir: Annotated[Text, Macro("EVAL_OUTPUT_DIR")]
     dataset: DatasetConfig
-    checkpoint_period: int = 100  # batches between two saves of what is finished
-    dtype: str | None = None  # of matrix products; None is the checkpoint's
+    checkpoint_period: Positive = 100  # batches between two saves of what is finished
+    dtype: ActivationType | None = None  # of matrix products; None is the checkpoint's
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def predictions(self) -> InferConfig:

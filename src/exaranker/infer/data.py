@@ -12,7 +12,7 @@ from exaranker.checkpoints.card import ModelCard
 from exaranker.errors import InputError
 from exaranker.infer.config import DatasetConfig
 from exaranker.models import family_of
-from exaranker.tasks import get_task_or_mixture, register_dataset_of, template_of, tokenizer_of
+from exaranker.tasks import get_task_or_mixture, import_tasks, register_dataset_of, template_of, tokenizer_of
 from exaranker.train.batches import input_error, untuned
 
 Row = Mapping[str, Any]  # numpy: `inputs` and `targets` (token ids), query_id, doc_id, *_pretokenized, ...
@@ -25,6 +25,7 @@ def open_tasks(config: DatasetConfig, card: ModelCard, tokenizer: Path) -> list[
         InputError: no such task or split, an incomplete dataset, or one that the checkpoint cannot read.
     """
     name = config.mixture_or_task_name
+    import_tasks(config.task_module)
     if config.dataset_dir is not None:
         register_dataset_of(name, config.dataset_dir, tokenizer, card.template.name)
     tasks = list(seqio.get_subtasks(get_task_or_mixture(name)))

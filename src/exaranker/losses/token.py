@@ -6,16 +6,22 @@ Everything that depends on the whole batch goes into one weight per token, so th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from exaranker.errors import InputError, nearest
+from exaranker.checks import Rule, at_least, check, from_to_below
+from exaranker.errors import InputError
 
 # T5X's SpecialLossNormalizingFactor, by the same names.
 SPECIAL_FACTORS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE")
+NORMALISATION = Rule(
+    f"a number more than 0, None or one of {', '.join(SPECIAL_FACTORS)}",
+    lambda factor: factor in SPECIAL_FACTORS if isinstance(factor, str) else factor > 0,
+    SPECIAL_FACTORS,
+)
 
 
 @dataclass(frozen=True)
@@ -25,16 +31,16 @@ class LossConfig:
     `loss_normalizing_factor` divides the summed loss: a number, None for the plain sum, or one of T5X's special names.
     """
 
-    z_loss: float = 1e-4
-    label_smoothing: float = 0.0
-    label_weight: float = 1.0
-    explanation_weight: float = 1.0
-    loss_normalizing_factor: float | str | None = None
+    z_loss: Annotated[float, at_least(0)] = 1e-4
+    label_smoothing: Annotated[float, from_to_below(0, 1)] = 0.0
+    label_weight: Annotated[float, at_least(0)] = 1.0
+    explanation_weight: Annotated[float, at_least(0)] = 1.0
+    loss_normalizing_factor: Annotated[float | str | None, NORMALISATION] = None
 
     def __post_init__(self) -> None:
-        factor = self.loss_normalizing_factor
-        if isinstance(factor, str) and factor not in SPECIAL_FACTORS:
-            raise InputError(f"unknown LOSS_NORMALIZING_FACTOR {factor!r}", hint=nearest(factor, SPECIAL_FACTORS))
+        check(self)
+        if self.label_weight == self.explanation_weight == 0:
+            raise InputError("LABEL_WEIGHT and EXPLANATION_WEIGHT are both 0: nothing would be learnt")
 
 
 class TokenLosses(NamedTuple):

@@ -5,15 +5,17 @@ SmolLM2, Llama, Qwen2 (biases on query, key and value) and Qwen3 (its own file) 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from exaranker.checks import ActivationType, DropoutRate, Macro, Positive, above, check
+from exaranker.errors import InputError
 from exaranker.models.attention import SelfAttention, attention_mask, causal_mask
-from exaranker.models.layers import Dense, Dropout, Embedding, Mlp, RMSNorm, vocabulary_logits
+from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, vocabulary_logits
 from exaranker.models.stack import Remat, run_layers
 
 # Prompt tokens, next to the answer, that decide most of a score: in bf16, 200 passages of SmolLM2 ranked by all-bf16
@@ -25,25 +27,31 @@ EXACT_TAIL = 24
 class DecoderConfig:
     """The shape of a decoder-only model; the defaults are SmolLM2-135M's."""
 
-    vocab_size: int = 49152
-    emb_dim: int = 576
-    num_heads: int = 9
-    num_kv_heads: int = 3
-    num_layers: int = 30
-    head_dim: int = 64
-    mlp_dim: int = 1536
-    mlp_activations: tuple[str, ...] = ("silu", "linear")
-    rope_theta: float = 100000.0
+    vocab_size: Positive = 49152
+    emb_dim: Positive = 576
+    num_heads: Positive = 9
+    num_kv_heads: Positive = 3
+    num_layers: Positive = 30
+    head_dim: Positive = 64
+    mlp_dim: Positive = 1536
+    mlp_activations: Activations = ("silu", "linear")
+    rope_theta: Annotated[float, above(0)] = 100000.0
     qkv_bias: bool = False  # Qwen2
     qk_norm: bool = False  # Qwen3
     logits_via_embedding: bool = True
     bidirectional_prefix: bool = False  # let the prompt see itself in both directions (prefix LM)
-    layer_norm_epsilon: float = 1e-5
-    dropout_rate: float = 0.0
-    max_positions: int = 8192  # seen in pre-training; only exports need to know
-    dtype: str = "bfloat16"  # of matrix products; "float32" for exact work
-    scan_layers: bool = False
-    remat: Remat = "none"
+    layer_norm_epsilon: Annotated[float, above(0)] = 1e-5
+    dropout_rate: DropoutRate = 0.0
+    max_positions: Positive = 8192  # seen in pre-training; only exports need to know
+    dtype: ActivationType = "bfloat16"  # of matrix products; "float32" for exact work
+    scan_layers: Annotated[bool, Macro("SCAN_LAYERS")] = False
+    remat: Annotated[Remat, Macro("REMAT")] = "none"
+
+    def __post_init__(self) -> None:
+        check(self, "DecoderConfig.")
+        if self.num_heads % self.num_kv_heads:
+            heads = f"DecoderConfig.num_heads {self.num_heads}"
+            raise InputError(f"{heads} is not a multiple of DecoderConfig.num_kv_heads {self.num_kv_heads}")
 
 
 class Prompt(NamedTuple):

@@ -1,6 +1,7 @@
 """The parts that encoder-decoder and decoder-only models share. Parameter names and logical axes are T5X's."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
+from exaranker.checks import Rule
 from exaranker.models.matmul import matmul, matmul_transposed
 
 Initializer = Callable[..., Array]
@@ -23,6 +25,13 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "linear": lambda x: x,
 }
+Activations = Annotated[
+    tuple[str, ...],
+    Rule(
+        f"one or two of {', '.join(ACTIVATIONS)}",
+        lambda names: len(names) in (1, 2) and all(name in ACTIVATIONS for name in names),
+    ),
+]
 
 
 def partitioned(init: Initializer, axes: tuple[str, ...]) -> Initializer:

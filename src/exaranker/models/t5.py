@@ -5,14 +5,15 @@ Parameters are named and shaped as T5X's minimal T5, in fp32; the residual strea
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from exaranker.checks import ActivationType, DropoutRate, Macro, Positive, above, check
 from exaranker.models.attention import CrossAttention, SelfAttention, attention_mask, causal_mask
-from exaranker.models.layers import Dense, Dropout, Embedding, Mlp, RMSNorm, constrain, vocabulary_logits
+from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, constrain, vocabulary_logits
 from exaranker.models.positions import RelativeBias
 from exaranker.models.stack import Remat, run_layers
 
@@ -21,24 +22,27 @@ from exaranker.models.stack import Remat, run_layers
 class T5Config:
     """The shape of a T5, in T5X's words; the defaults are T5 v1.1's conventions."""
 
-    vocab_size: int = 32128
-    emb_dim: int = 512
-    num_heads: int = 6
-    num_encoder_layers: int = 8
-    num_decoder_layers: int = 8
-    head_dim: int = 64
-    mlp_dim: int = 1024
-    mlp_activations: tuple[str, ...] = ("gelu", "linear")
-    dropout_rate: float = 0.1
+    vocab_size: Positive = 32128
+    emb_dim: Positive = 512
+    num_heads: Positive = 6
+    num_encoder_layers: Positive = 8
+    num_decoder_layers: Positive = 8
+    head_dim: Positive = 64
+    mlp_dim: Positive = 1024
+    mlp_activations: Activations = ("gelu", "linear")
+    dropout_rate: DropoutRate = 0.1
     logits_via_embedding: bool = False  # v1.0 ties the output to the embeddings
     scale_logits: bool = False  # and divides its output by sqrt(emb_dim)
     relative_bias_per_layer: bool = False  # umT5; all others share the first layer's
-    relative_buckets: int = 32
-    relative_max_distance: int = 128
-    layer_norm_epsilon: float = 1e-6
-    dtype: str = "bfloat16"  # of matrix products; "float32" for exact work
-    scan_layers: bool = False
-    remat: Remat = "none"
+    relative_buckets: Positive = 32
+    relative_max_distance: Positive = 128
+    layer_norm_epsilon: Annotated[float, above(0)] = 1e-6
+    dtype: ActivationType = "bfloat16"  # of matrix products; "float32" for exact work
+    scan_layers: Annotated[bool, Macro("SCAN_LAYERS")] = False
+    remat: Annotated[Remat, Macro("REMAT")] = "none"
+
+    def __post_init__(self) -> None:
+        check(self, "T5Config.")
 
 
 class Context(NamedTuple):

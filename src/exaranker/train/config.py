@@ -3,9 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
+from exaranker.checks import (
+    DropoutRate,
+    Macro,
+    NotNegative,
+    Positive,
+    Seed,
+    Text,
+    at_least,
+    check,
+    check_lengths,
+    one_of,
+)
 from exaranker.devices.mesh import MeshConfig
-from exaranker.errors import InputError, nearest
+from exaranker.errors import InputError
 from exaranker.losses.token import LossConfig
 from exaranker.models import ModelConfig
 from exaranker.train.optimizers import Adafactor, Optimizer
@@ -17,67 +30,72 @@ EVALUATED = ("loss", "label_loss", "label_accuracy", "explanation_loss")  # figu
 class CheckpointConfig:
     """When to save and what to keep: the newest `keep`, and the `keep_best` by validation `metric`."""
 
-    period: int = 1000  # steps
-    keep: int | None = 3  # None keeps all
-    keep_best: int = 0
-    metric: str = "loss"
-    best_mode: str = "min"
+    period: Annotated[Positive, Macro("CHECKPOINT_PERIOD")] = 1000  # steps
+    keep: Annotated[int | None, at_least(1, "None keeps all"), Macro("CHECKPOINTS_TO_KEEP")] = 3
+    keep_best: Annotated[NotNegative, Macro("BEST_CHECKPOINTS_TO_KEEP")] = 0
+    metric: Annotated[str, one_of(EVALUATED)] = "loss"
+    best_mode: Annotated[str, one_of(("min", "max"))] = "min"
 
     def __post_init__(self) -> None:
-        for value, known in ((self.metric, EVALUATED), (self.best_mode, ("min", "max"))):
-            if value not in known:
-                raise InputError(f"unknown {value!r} to choose the best checkpoints by", hint=nearest(value, known))
+        check(self, "train.CheckpointConfig.")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where examples come from; the fields are T5X's macros in lower case."""
 
-    mixture_or_task_name: str
+    mixture_or_task_name: Text
     task_feature_lengths: Mapping[str, int]
-    batch_size: int = 128  # rows over all processes and microbatches
+    batch_size: Positive = 128  # rows over all processes and microbatches
     vocabulary_path: str = ""
-    dataset_dir: str | None = None  # of an explanation dataset, for the tasks that are named after it
+    dataset_dir: Text | None = None  # of an explanation dataset, for the tasks that are named after it
     use_cached_tasks: bool = False
     pack: bool = True
     shuffle: bool = True
-    num_streams: int = 1  # parts of the data that processes share out; it decides the batches, their number does not
+    # Parts of the data that processes share out; it decides the batches, the number of processes does not.
+    num_streams: Annotated[Positive, Macro("DATA_STREAMS")] = 1
+    task_module: Annotated[Text | None, Macro("MIXTURE_OR_TASK_MODULE")] = None  # imported: it registers tasks
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_lengths(self.task_feature_lengths)
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """Loss on the validation split; `period` 0 turns it off."""
 
-    period: int = 1000  # steps
-    steps: int = 20  # batches
+    period: Annotated[NotNegative, Macro("EVAL_PERIOD")] = 1000  # steps
+    steps: Annotated[Positive, Macro("EVAL_STEPS")] = 20  # batches
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything a run depends on: two runs with equal configurations end with equal weights."""
 
-    model_dir: str
+    model_dir: Text
     model: ModelConfig
     data: DataConfig
-    train_steps: int  # of the whole life of the weights: includes the initial checkpoint's, as in T5X
-    train_steps_relative: int | None = None  # or: from the initial checkpoint on
-    template: str = "exaranker"
-    initial_checkpoint_path: str | None = None  # MODEL_DIR or MODEL_DIR/checkpoint_N; None starts from random weights
+    train_steps: Positive  # of the whole life of the weights: includes the initial checkpoint's, as in T5X
+    train_steps_relative: Positive | None = None  # or: from the initial checkpoint on
+    template: Text = "exaranker"
+    initial_checkpoint_path: Text | None = None  # MODEL_DIR or MODEL_DIR/checkpoint_N; None starts from random weights
     optimizer: Optimizer = field(default_factory=Adafactor)
     loss: LossConfig = field(default_factory=LossConfig)
-    dropout_rate: float = 0.1
-    num_microbatches: int = 1
-    random_seed: int | None = None  # None is 0
+    dropout_rate: DropoutRate = 0.1
+    num_microbatches: Positive = 1
+    random_seed: Seed | None = None  # None is 0
     use_hardware_rng: bool = False
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    log_period: int = 50  # steps between lines of metrics
+    log_period: Positive = 50  # steps between lines of metrics
 
     def __post_init__(self) -> None:
-        for name in ("train_steps", "num_microbatches", "log_period"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name.upper()} is {getattr(self, name)}, expected at least 1")
+        check(self)
         saved, evaluated = self.checkpoint.period, self.eval.period
         if self.checkpoint.keep_best and (evaluated < 1 or saved % evaluated):
             lacking = f"not every checkpoint, one in {saved} steps, is" if evaluated > 0 else "nothing is"

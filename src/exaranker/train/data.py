@@ -11,7 +11,7 @@ from jaxtyping import Int
 from exaranker.devices.mesh import local_rows
 from exaranker.errors import InputError
 from exaranker.models import family_of
-from exaranker.tasks import register_dataset_of, template_of
+from exaranker.tasks import import_tasks, register_dataset_of, template_of
 from exaranker.templates import Template
 from exaranker.train.batches import Batches, BatchSpec
 from exaranker.train.config import TrainConfig
@@ -24,6 +24,7 @@ def register_task(config: TrainConfig) -> Template:
         InputError: no such task, an incomplete dataset, or a template that is not for this kind of model.
     """
     data = config.data
+    import_tasks(data.task_module)
     if data.dataset_dir is not None:
         register_dataset_of(data.mixture_or_task_name, data.dataset_dir, data.vocabulary_path, config.template)
     template = template_of(data.mixture_or_task_name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
+from exaranker.checks import Macro, NotNegative, Positive, Text, above, at_least, check, from_to_below
 from exaranker.errors import InputError, nearest
 
 Schedule = Callable[[Any], Any]
@@ -23,12 +24,13 @@ class LearningRate:
     1.5e-05
     """
 
-    base: float = 1e-3
-    factors: str = "constant"
-    warmup_steps: int = 1000
-    decay_steps: int = 100_000  # where linear_decay and cosine_decay reach zero
+    base: Annotated[float, at_least(0), Macro("LEARNING_RATE")] = 1e-3
+    factors: Annotated[Text, Macro("LEARNING_RATE_FACTORS")] = "constant"
+    warmup_steps: NotNegative = 1000
+    decay_steps: Positive = 100_000  # where linear_decay and cosine_decay reach zero
 
     def __post_init__(self) -> None:
+        check(self)
         for name in self._names():
             if name not in _FACTORS:
                 raise InputError(f"unknown learning-rate factor {name!r}", hint=nearest(name, _FACTORS))
@@ -62,13 +64,16 @@ class Adafactor:
     """Adafactor (arXiv 1804.04235) with T5X's settings: no momentum, updates scaled by the parameter's RMS."""
 
     learning_rate: LearningRate = LearningRate()
-    decay_rate: float = 0.8
-    step_offset: int = 0
-    clipping_threshold: float | None = 1.0
-    min_dim_size_to_factor: int = 128
+    decay_rate: Annotated[float, above(0)] = 0.8
+    step_offset: NotNegative = 0
+    clipping_threshold: Annotated[float | None, above(0)] = 1.0
+    min_dim_size_to_factor: Positive = 128
     multiply_by_parameter_scale: bool = True
-    weight_decay_rate: float | None = None
-    clip_global_norm: float | None = None
+    weight_decay_rate: Annotated[float | None, at_least(0)] = None
+    clip_global_norm: Annotated[float | None, above(0), Macro("CLIP_GLOBAL_NORM")] = None
+
+    def __post_init__(self) -> None:
+        check(self, "optimizers.Adafactor.")
 
     def build(self) -> optax.GradientTransformation:
         adafactor = optax.adafactor(
@@ -88,11 +93,14 @@ class AdamW:
     """AdamW with the ExaRanker scripts' settings (torch's defaults, decay on every parameter)."""
 
     learning_rate: LearningRate = LearningRate(base=3e-5)
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.01
-    clip_global_norm: float | None = None
+    beta1: Annotated[float, from_to_below(0, 1)] = 0.9
+    beta2: Annotated[float, from_to_below(0, 1)] = 0.999
+    epsilon: Annotated[float, above(0)] = 1e-8
+    weight_decay: Annotated[float, at_least(0), Macro("WEIGHT_DECAY")] = 0.01
+    clip_global_norm: Annotated[float | None, above(0), Macro("CLIP_GLOBAL_NORM")] = None
+
+    def __post_init__(self) -> None:
+        check(self, "optimizers.AdamW.")
 
     def build(self) -> optax.GradientTransformation:
         adamw = optax.adamw(

@@ -1,4 +1,4 @@
-"""Run by test_engines_ray.py in a process of its own, which it kills: explains the pairs of kill_points.py by two
+"""Run by test_ray.py in a process of its own, which it kills: explains the pairs of kill_points.py by two
 workers of the cluster at RAY_ADDRESS, or without one in this process; a second for each shard.
 
 Usage: ray_driver.py FOLDER LLM_DIR TRACE; the file TRACE gets a line for each shard begun.
@@ -8,13 +8,14 @@ import os
 import sys
 from pathlib import Path
 
-from kill_points import job_over
-
 from exaranker.preprocess.engines.base import EngineInfo
 from exaranker.preprocess.engines.llms import load_tokenizer
 from exaranker.preprocess.engines.ray import RayConfig, run_on_ray
 from exaranker.preprocess.engines.runners import EngineSpec, run_here
 from exaranker.preprocess.explain import explain
+
+sys.path.append(str(Path(__file__).parents[1]))
+from kill_points import job_over
 
 
 class SlowEngine:
