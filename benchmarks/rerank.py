@@ -27,7 +27,7 @@ from exaranker.checkpoints.convert.huggingface import write_huggingface
 from exaranker.checkpoints.store import save_model
 from exaranker.files import write_json
 from exaranker.models.t5 import T5Config
-from exaranker.rank.length_buckets import batches
+from exaranker.rank.length_buckets import length_batches
 from exaranker.rank.reranker import Pair, Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import EXARANKER
@@ -66,7 +66,7 @@ def transformers(directory: Path, dtype: str, token_budget: int, encode: Reranke
     def score(pairs: Sequence[Pair]) -> np.ndarray:
         scores = np.empty(len(pairs), np.float32)
         inputs = [encode.encode(query, passage) for query, passage in pairs]
-        for batch in batches(inputs, max_length=512, token_budget=token_budget):
+        for batch in length_batches(inputs, max_length=512, token_budget=token_budget):
             tokens = torch.from_numpy(batch.tokens).long()
             start = torch.zeros((len(tokens), 1), dtype=torch.long)
             output = model(input_ids=tokens, attention_mask=(tokens != 0).long(), decoder_input_ids=start)

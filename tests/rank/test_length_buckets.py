@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exaranker.rank.length_buckets import LENGTHS, batches, bucket, rows_in
+from exaranker.rank.length_buckets import LENGTHS, bucket, length_batches, rows_in
 
 TEXTS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=120), max_size=40)
 
@@ -13,7 +13,7 @@ TEXTS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=120), max_siz
 @given(TEXTS, st.integers(64, 600), st.sampled_from([1, 2, 8]))
 def test_every_text_is_in_one_batch_and_whole(texts: list[list[int]], token_budget: int, devices: int) -> None:
     found = {}
-    for batch in batches(texts, max_length=120, token_budget=token_budget, multiple_of=devices):
+    for batch in length_batches(texts, max_length=120, token_budget=token_budget, multiple_of=devices):
         assert batch.tokens.shape[0] % devices == 0
         for row, index in enumerate(batch.indices):
             assert index not in found
@@ -23,12 +23,12 @@ def test_every_text_is_in_one_batch_and_whole(texts: list[list[int]], token_budg
 
 def test_shapes_are_static_and_fill_the_budget() -> None:
     texts = [[1] * length for length in (5, 200, 90, 100, 33, 31)]
-    shapes = [batch.tokens.shape for batch in batches(texts, max_length=512, token_budget=256)]
+    shapes = [batch.tokens.shape for batch in length_batches(texts, max_length=512, token_budget=256)]
     assert shapes == [(1, 224), (2, 128), (4, 64)]  # 200 | 100, 90 | 33, 31, 5 and one repeated row
 
 
 def test_padding_rows_repeat_the_first_text() -> None:
-    (batch,) = batches([[7, 8], [9]], max_length=512, token_budget=128)
+    (batch,) = length_batches([[7, 8], [9]], max_length=512, token_budget=128)
     assert batch.indices == [0, 1]
     np.testing.assert_array_equal(batch.tokens[:, :3], [[7, 8, 0], [9, 0, 0], [7, 8, 0], [7, 8, 0]])
 

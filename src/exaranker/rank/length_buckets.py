@@ -16,7 +16,7 @@ LENGTHS = (*range(32, 257, 32), *range(320, 513, 64))
 PAD = 0
 
 
-class Batch(NamedTuple):
+class PaddedTexts(NamedTuple):
     """Texts of one static shape. Rows beyond `len(indices)` repeat the first: their results are thrown away."""
 
     indices: list[int]  # which text each row is
@@ -42,9 +42,9 @@ def rows_in(length: int, token_budget: int, multiple_of: int = 1) -> int:
     return max(1, token_budget // (length * multiple_of)) * multiple_of
 
 
-def batches(
+def length_batches(
     texts: Sequence[Sequence[int]], *, max_length: int, token_budget: int, multiple_of: int = 1
-) -> Iterator[Batch]:
+) -> Iterator[PaddedTexts]:
     """Cuts token sequences into batches, longest first (so that running out of memory happens at once).
 
     The batches depend on nothing but the arguments: the same texts always meet the same neighbours.
@@ -58,10 +58,10 @@ def batches(
         start += rows
 
 
-def pad_batch(texts: Sequence[Sequence[int]], indices: list[int], shape: tuple[int, int]) -> Batch:
+def pad_batch(texts: Sequence[Sequence[int]], indices: list[int], shape: tuple[int, int]) -> PaddedTexts:
     """Stacks the chosen texts into an array of a static shape."""
     tokens = np.full(shape, PAD, np.int32)
     for row in range(shape[0]):
         text = texts[indices[row] if row < len(indices) else indices[0]]
         tokens[row, : len(text)] = text
-    return Batch(indices, tokens)
+    return PaddedTexts(indices, tokens)

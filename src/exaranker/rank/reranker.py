@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32
 
-from exaranker.rank.length_buckets import Batch, batches, bucket, pad_batch
+from exaranker.rank.length_buckets import PaddedTexts, bucket, length_batches, pad_batch
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.templates import encode_input, explanation_prefix
 
@@ -103,7 +103,7 @@ class Reranker:
         """Scores all pairs at once, sorted by length."""
         scores = np.empty(len(pairs), np.float32)
         inputs = [self.encode(query, passage) for query, passage in pairs]
-        running: deque[tuple[Batch, Array]] = deque()
+        running: deque[tuple[PaddedTexts, Array]] = deque()
         for batch in self._batches(inputs):
             running.append((batch, self.model.log_odds(batch.tokens)))
             if len(running) > IN_FLIGHT:
@@ -137,9 +137,9 @@ class Reranker:
         """Token ids of one input."""
         return encode_input(self.model.tokenizer, self.model.card.template, query, passage, self.max_length)
 
-    def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[PaddedTexts]:
         devices = self.model.mesh.size
-        return batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=devices)
+        return length_batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=devices)
 
     def _explain_label(
         self, relevant: bool, pairs: Sequence[Pair], chosen: list[int], max_new_tokens: int
@@ -167,5 +167,5 @@ def default_token_budget() -> int:
     return TOKEN_BUDGET.get(jax.default_backend(), ACCELERATOR_TOKEN_BUDGET)
 
 
-def _collect(scores: Float32[np.ndarray, " pairs"], batch: Batch, log_odds: Float32[Array, " rows"]) -> None:
+def _collect(scores: Float32[np.ndarray, " pairs"], batch: PaddedTexts, log_odds: Float32[Array, " rows"]) -> None:
     scores[batch.indices] = np.asarray(log_odds)[: len(batch.indices)]
