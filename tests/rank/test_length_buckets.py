@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exaranker.rank.length_buckets import LENGTHS, bucket, length_batches, rows_in
+from exaranker.rank.length_buckets import LENGTHS, length_batches, rows_in, static_length
 
 TEXTS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=120), max_size=40)
 
@@ -34,9 +34,9 @@ def test_padding_rows_repeat_the_first_text() -> None:
 
 
 def test_lengths_beyond_the_table_are_powers_of_two_up_to_the_maximum() -> None:
-    assert bucket(max(LENGTHS) + 1, max_length=4096) == 1024
-    assert bucket(1025, max_length=1500) == 1500
-    assert bucket(100, max_length=100) == 100
+    assert static_length(max(LENGTHS) + 1, max_length=4096) == 1024
+    assert static_length(1025, max_length=1500) == 1500
+    assert static_length(100, max_length=100) == 100
 
 
 def test_a_batch_has_at_least_one_row_per_device() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from exaranker.errors import InputError
-from exaranker.rank.length_buckets import bucket, pad_batch
+from exaranker.rank.length_buckets import pad_batch, static_length
 from exaranker.rank.loaded_model import LoadedModel, TargetScore
 from exaranker.rank.target_features import Tokens
 
@@ -29,7 +29,7 @@ class InferenceModel:
         """The most likely continuations, greedily, without their end, at most `lengths["targets"]` tokens."""
         results: dict[int, list[int]] = {}
         for group in self._groups(inputs):
-            length = bucket(len(inputs[group[0]]), self.lengths["inputs"])
+            length = static_length(len(inputs[group[0]]), self.lengths["inputs"])
             tokens = pad_batch(inputs, group, (self.batch_size, length)).tokens
             generated = self.model.generate(tokens, max_new_tokens=self.lengths["targets"])
             results |= dict(zip(group, generated, strict=False))

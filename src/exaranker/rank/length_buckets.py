@@ -23,10 +23,10 @@ class PaddedTexts(NamedTuple):
     tokens: Int32[np.ndarray, "rows length"]  # right-padded with 0
 
 
-def bucket(length: int, max_length: int) -> int:
+def static_length(length: int, max_length: int) -> int:
     """The shortest static length that holds `length` tokens.
 
-    >>> [bucket(length, max_length=512) for length in (1, 33, 512)], bucket(700, max_length=2000)
+    >>> [static_length(length, max_length=512) for length in (1, 33, 512)], static_length(700, max_length=2000)
     ([32, 64, 512], 1024)
     """
     fitting = [size for size in LENGTHS if size >= length] or [1 << (length - 1).bit_length()]
@@ -52,7 +52,7 @@ def length_batches(
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
     start = 0
     while start < len(order):
-        length = bucket(len(texts[order[start]]), max_length)
+        length = static_length(len(texts[order[start]]), max_length)
         rows = rows_in(length, token_budget, multiple_of)
         yield pad_batch(texts, order[start : start + rows], (rows, length))
         start += rows

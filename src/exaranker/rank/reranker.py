@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32
 
-from exaranker.rank.length_buckets import PaddedTexts, bucket, length_batches, pad_batch
+from exaranker.rank.length_buckets import PaddedTexts, length_batches, pad_batch, static_length
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.templates import encode_input, explanation_prefix
 
@@ -152,7 +152,7 @@ class Reranker:
         texts: dict[int, str] = {}
         for start in range(0, len(order), rows):
             group = order[start : start + rows]
-            length = bucket(len(inputs[group[0]]), self.max_length)
+            length = static_length(len(inputs[group[0]]), self.max_length)
             batch = pad_batch([inputs[index] for index in group], list(range(len(group))), (rows, length))
             generated = self.model.generate(batch.tokens, prefix, max_new_tokens=max_new_tokens)
             texts |= {index: self._on_one_line(ids) for index, ids in zip(group, generated, strict=False)}

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from exaranker.models import ModelFamily
-from exaranker.rank.length_buckets import bucket, pad_batch
+from exaranker.rank.length_buckets import pad_batch, static_length
 
 Tokens = Sequence[int]
 Features = dict[str, Any]
@@ -29,9 +29,9 @@ def encoder_decoder_features(
     >>> encoder_decoder_features([[7, 1]], [[5, 1]], {"inputs": 2, "targets": 2})["decoder_input_tokens"]
     array([[0, 5]], dtype=int32)
     """
-    length = bucket(max(map(len, targets)), lengths["targets"])
+    length = static_length(max(map(len, targets)), lengths["targets"])
     return {
-        "encoder_input_tokens": _padded(inputs, bucket(max(map(len, inputs)), lengths["inputs"])),
+        "encoder_input_tokens": _padded(inputs, static_length(max(map(len, inputs)), lengths["inputs"])),
         "decoder_input_tokens": _padded([[0, *target[:-1]] for target in targets], length),
         "decoder_target_tokens": _padded(targets, length),
         "decoder_loss_weights": _padded([[1] * len(target) for target in targets], length),
@@ -46,7 +46,7 @@ def decoder_only_features(inputs: Sequence[Tokens], targets: Sequence[Tokens], l
     """
     pairs = list(zip(inputs, targets, strict=True))
     whole = [[*prompt, *target] for prompt, target in pairs]
-    length = bucket(max(map(len, whole)) - 1, lengths["inputs"] + lengths["targets"] - 1)
+    length = static_length(max(map(len, whole)) - 1, lengths["inputs"] + lengths["targets"] - 1)
     weights = [[0] * (len(prompt) - 1) + [1] * len(target) for prompt, target in pairs]
     return {
         "decoder_input_tokens": _padded([tokens[:-1] for tokens in whole], length),
