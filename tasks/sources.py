@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from exaranker import schema
 
-# Buckets of 100 by a hash of the query id: all pairs of a query are in one split, on every machine, for good.
-SPLIT_BUCKETS: dict[str, tuple[int, int]] = {"test": (0, 5), "validation": (5, 10), "train": (10, 100)}
+# Percents, by a hash of the query id: all pairs of a query are in one split, on every machine, for good.
+SPLITS: dict[str, tuple[int, int]] = {"test": (0, 5), "validation": (5, 10), "train": (10, 100)}
 FIELDS = ("query_id", "doc_id", "query", "passage", "label", "relevant", "explanation", "llm_relevance")
 
 Example = Mapping[str, tf.Tensor]
@@ -33,9 +33,9 @@ class ExplanationSource(seqio.FileDataSource):
         super().__init__(self._read, dict.fromkeys(("train", "validation", "test"), self._files))
 
     def get_dataset(self, split: str = "train", *args: Any, **kwargs: Any) -> tf.data.Dataset:
-        low, high = SPLIT_BUCKETS[split]
+        low, high = SPLITS[split]
         dataset = super().get_dataset(split, *args, **kwargs)
-        return dataset.filter(lambda example: (query_bucket(example) >= low) & (query_bucket(example) < high))
+        return dataset.filter(lambda example: (query_percent(example) >= low) & (query_percent(example) < high))
 
     @tf.autograph.experimental.do_not_convert
     def _read(self, file: tf.Tensor) -> tf.data.Dataset:
@@ -48,8 +48,8 @@ class ExplanationSource(seqio.FileDataSource):
         return mismatched(rows, self._shard_rows) if self._mismatched else rows
 
 
-def query_bucket(example: Example) -> tf.Tensor:
-    """The bucket, 0 to 99, that decides a query's split; TensorFlow promises this hash to stay as it is."""
+def query_percent(example: Example) -> tf.Tensor:
+    """The number, 0 to 99, that decides a query's split; TensorFlow promises this hash to stay as it is."""
     return tf.strings.to_hash_bucket_fast(example["query_id"], 100)
 
 
@@ -60,8 +60,8 @@ def mismatched(rows: tf.data.Dataset, shard_rows: int) -> tf.data.Dataset:
     """
 
     def exchange(batch: Example) -> Example:
-        bucket = query_bucket(batch)
-        held_out = sum(tf.cast(bucket >= low, tf.int64) for low, _ in SPLIT_BUCKETS.values())
+        percent = query_percent(batch)
+        held_out = sum(tf.cast(percent >= low, tf.int64) for low, _ in SPLITS.values())
         groups = batch["relevant"] * 10 + held_out
         partner = tf.numpy_function(partners, [groups, batch["query_id"]], tf.int64, stateful=False)
         partner = tf.ensure_shape(partner, [None])

@@ -79,9 +79,9 @@ def style_named(name: str) -> Style | None:
     return STYLES.get(name)
 
 
-def row_hash(example: Example, buckets: int) -> tf.Tensor:
-    """A number below `buckets` that depends on the pair's ids only."""
-    return tf.strings.to_hash_bucket_fast(tf.strings.join([example["query_id"], example["doc_id"]], "\t"), buckets)
+def row_hash(example: Example, below: int) -> tf.Tensor:
+    """A number less than `below` that depends on the pair's ids only."""
+    return tf.strings.to_hash_bucket_fast(tf.strings.join([example["query_id"], example["doc_id"]], "\t"), below)
 
 
 def _words(text: tf.Tensor) -> tf.Tensor:
