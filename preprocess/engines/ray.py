@@ -21,7 +21,7 @@ from exaranker.preprocess.engines.runners import explain_shard
 from exaranker.preprocess.recipe import Finished, Recipe, Shard
 from exaranker.schema import ExplainedPair, Pair
 
-Batch = dict[str, Any]
+Columns = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ShardWorker:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else all workers of a host share its first cores
         self._recipe, self._engine = recipe, start()
 
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: Columns) -> Columns:
         columns = zip(*(batch[field].tolist() for field in Pair._fields), strict=True)
         shard = Shard(int(batch["shard"][0]), [Pair(*values) for values in columns])
         return {"finished": [json.dumps(explain_shard(self._recipe, self._engine, shard))]}

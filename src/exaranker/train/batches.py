@@ -35,7 +35,7 @@ AGREED_AT_ONCE = 16  # batches whose lengths the processes of a job exchange in 
 Agree = Callable[[Int[np.ndarray, " batches"]], Int[np.ndarray, " batches"]]
 
 
-class Batch(NamedTuple):
+class NumberedBatch(NamedTuple):
     """One step's input.
 
     `arrays`: [rows, length] each; `ids`: the dataset rows in it; `rows`: these by name, for error reports: as they are,
@@ -79,7 +79,7 @@ class BatchSpec:
             )
 
 
-class Batches(Iterator[Batch]):
+class Batches(Iterator[NumberedBatch]):
     """Batches of the given streams, from the given state on.
 
     A split that is read once ends with its longest stream; streams that are through give padding until then.
@@ -116,7 +116,7 @@ class Batches(Iterator[Batch]):
         self._iterators = [dataset.as_numpy_iterator() for dataset in self._datasets]
         self._read: deque[tuple[dict[str, np.ndarray], int]] = deque()  # whole batches, with the steps they are cut to
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> NumberedBatch:
         if not self._read:
             self._read.extend(self._read_ahead())
         arrays, steps = self._read[0]
@@ -128,7 +128,7 @@ class Batches(Iterator[Batch]):
         numbers = np.stack([arrays.pop(DATASETS).ravel(), arrays.pop(ROWS).ravel()])
         datasets, ids = np.unique(numbers[:, numbers[1] > 0], axis=1) - 1
         whose = [f"{dataset_numbered(number)} " if self._mixed else "" for number in datasets]
-        return Batch(arrays, ids.tolist(), [f"{name}{number}" for name, number in zip(whose, ids, strict=True)])
+        return NumberedBatch(arrays, ids.tolist(), [f"{name}{number}" for name, number in zip(whose, ids, strict=True)])
 
     def state(self) -> dict[str, int]:
         """What to give to a new `Batches` so that it goes on after the last batch delivered."""
