@@ -12,7 +12,7 @@ from exaranker.errors import require
 from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.dataset.writer import Dataset, Plan, open_dataset
 from exaranker.preprocess.engines.runners import EngineSpec
-from exaranker.preprocess.pairs.selection import Selection, batches
+from exaranker.preprocess.pairs.selection import Selection, chunks
 from exaranker.preprocess.prompts.prompter import Prompter
 from exaranker.preprocess.prompts.relevance import RelevanceAsker
 from exaranker.preprocess.recipe import SAMPLING_FIELDS, Recipe, Shard
@@ -76,7 +76,7 @@ def plan_of(job: Job) -> Plan:
 
 def pending(job: Job, done: set[int]) -> Iterator[Shard]:
     """The shards still to be generated; at most one shard's pairs are in memory."""
-    for index, pairs in enumerate(batches(job.selection.pairs(), job.config.shard_size)):
+    for index, pairs in enumerate(chunks(job.selection.pairs(), job.config.shard_size)):
         if index not in done:
             yield Shard(index, pairs)
 

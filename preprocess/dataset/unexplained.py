@@ -6,7 +6,7 @@ from typing import Any
 from exaranker.preprocess.dataset.writer import Plan, ShardResult, open_dataset
 from exaranker.preprocess.engines.base import EngineInfo
 from exaranker.preprocess.engines.registry import NO_ENGINE
-from exaranker.preprocess.pairs.selection import Selection, batches
+from exaranker.preprocess.pairs.selection import Selection, chunks
 from exaranker.schema import ExplainedPair, Pair
 
 
@@ -25,7 +25,7 @@ def write_unexplained(selection: Selection, input_name: str, shard_size: int, ou
     plan = Plan(settings, {"input_counts": selection.counts}, selection.num_pairs, shard_size)
     engine = EngineInfo(NO_ENGINE, "no text was generated")
     with open_dataset(output_dir, plan) as dataset:
-        for index, pairs in enumerate(batches(selection.pairs(), shard_size)):
+        for index, pairs in enumerate(chunks(selection.pairs(), shard_size)):
             if index not in dataset.done:
                 rows = [_row(pair, selection.positive_grade) for pair in pairs]
                 dataset.add(index, ShardResult(rows, [], 0), engine, 0.0)

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from exaranker.errors import InputError, nearest, require
-from exaranker.preprocess.pairs.selection import batches
+from exaranker.preprocess.pairs.selection import chunks
 from exaranker.preprocess.pairs.text import InputConfig
 from exaranker.preprocess.pairs.triples import chosen
 from exaranker.schema import Pair
@@ -46,7 +46,7 @@ class IrDataset:
         """
         with _explained(self.name):
             store = self._dataset.docs_store()
-            for batch in batches(self._judgements(), BATCH_SIZE):
+            for batch in chunks(self._judgements(), BATCH_SIZE):
                 passages = store.get_many({row.doc_id for row in batch})
                 for row in batch:
                     yield Pair(row.query_id, row.doc_id, self._query(row), self._passage(passages, row), row.label)

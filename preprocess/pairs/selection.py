@@ -104,7 +104,7 @@ def unique(pairs: Iterable[Pair], dropped: Counter[str]) -> Iterator[Pair]:
         yield pair
 
 
-def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     """Lists of `size` rows, in order; the last may be shorter."""
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from exaranker.errors import InputError
-from exaranker.preprocess.pairs.selection import batches, select, unique
+from exaranker.preprocess.pairs.selection import chunks, select, unique
 from exaranker.preprocess.pairs.text import with_text_ids
 from exaranker.schema import Pair
 
@@ -79,4 +79,4 @@ def test_an_input_that_changes_never_gets_whole(later):
 
 
 def test_batches_hold_the_stream_in_order():
-    assert list(batches(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(chunks(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]
