@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from exaranker.errors import require
 from exaranker.preprocess.config import ExplainerConfig
-from exaranker.preprocess.dataset.writer import Dataset, Plan, open_dataset
+from exaranker.preprocess.dataset.writer import DatasetWriter, Plan, open_dataset
 from exaranker.preprocess.engines.runners import EngineSpec
 from exaranker.preprocess.pairs.selection import Selection, chunks
 from exaranker.preprocess.prompts.prompter import Prompter
@@ -92,7 +92,7 @@ def summary(manifest: dict[str, Any]) -> str:
     )
 
 
-def _generate(job: Job, recipe: Recipe, dataset: Dataset) -> None:
+def _generate(job: Job, recipe: Recipe, dataset: DatasetWriter) -> None:
     require("tensorflow", "explain")  # seconds that would else count as the first shard's
     total, done = job.selection.num_pairs, dataset.num_done_pairs
     shards = job.engine.run(recipe, job.engine.start, pending(job, dataset.done))

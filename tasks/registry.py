@@ -29,7 +29,7 @@ _ASK = "make it: exaranker explain --gin.explainer.relevance_prompt=\"'relevance
 MIXTURE = "mixture"  # of label and label_explanation, one to one
 
 
-class Dataset(NamedTuple):
+class RegisteredDataset(NamedTuple):
     """A verified explanation dataset and the words it is to be trained with."""
 
     name: str
@@ -47,7 +47,7 @@ class Lacking(NamedTuple):
     remedy: str
 
 
-_datasets: dict[str, Dataset] = {}
+_datasets: dict[str, RegisteredDataset] = {}
 _templates: dict[str, Template] = {}  # by task
 _soft: set[str] = set()  # tasks with soft labels
 
@@ -67,7 +67,7 @@ def register_dataset(
     """
     if not re.fullmatch(r"\w+", name):
         raise InputError(f"dataset name {name!r}", hint="use letters, digits and underscores")
-    dataset = Dataset(
+    dataset = RegisteredDataset(
         name,
         Path(directory),
         schema.verify(directory),
@@ -243,7 +243,7 @@ def task_name(dataset: str, style: str) -> str:
     return f"exaranker_{dataset}_{style}"
 
 
-def _add_task(dataset: Dataset, style_name: str) -> str:
+def _add_task(dataset: RegisteredDataset, style_name: str) -> str:
     name, style = task_name(dataset.name, style_name), style_named(style_name)
     assert style is not None
     template = _template(dataset, style)
@@ -272,7 +272,7 @@ def _forget(dataset: str) -> None:
             registry.remove(name)
 
 
-def _lacking(dataset: Dataset, style_name: str) -> Lacking | None:
+def _lacking(dataset: RegisteredDataset, style_name: str) -> Lacking | None:
     """What a style needs and the dataset does not have."""
     settings = dataset.manifest.get("settings", {})
     style = style_named("label_explanation" if style_name == MIXTURE else style_name)
@@ -284,7 +284,7 @@ def _lacking(dataset: Dataset, style_name: str) -> Lacking | None:
     return None
 
 
-def _template(dataset: Dataset, style: Style) -> Template:
+def _template(dataset: RegisteredDataset, style: Style) -> Template:
     """The style's own; where only labels are asked for, the words of the baseline; else the dataset's."""
     baseline = "" if style.explained else dataset.template.baseline
     name = style.template or baseline

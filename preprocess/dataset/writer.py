@@ -53,7 +53,7 @@ class Plan(NamedTuple):
         return -(-self.num_pairs // self.shard_size)
 
 
-class Dataset:
+class DatasetWriter:
     """A locked output folder with its manifest; made by `open_dataset`."""
 
     def __init__(self, directory: Path, plan: Plan):
@@ -155,14 +155,14 @@ class Dataset:
 
 
 @contextmanager
-def open_dataset(directory: str | Path, plan: Plan) -> Iterator[Dataset]:
+def open_dataset(directory: str | Path, plan: Plan) -> Iterator[DatasetWriter]:
     """Locks the folder and yields it, with whatever finished shards it holds.
 
     Raises:
         InputError: as `claim_folder`, or the folder was begun with other settings.
     """
     with claim_folder(directory, option="--output_dir") as directory:
-        yield Dataset(directory, plan)
+        yield DatasetWriter(directory, plan)
 
 
 def refuse_changes(old: dict[str, Any], new: dict[str, Any], directory: Path) -> None:
