@@ -54,7 +54,7 @@ class DecoderConfig:
             raise InputError(f"{heads} is not a multiple of DecoderConfig.num_kv_heads {self.num_kv_heads}")
 
 
-class Prompt(NamedTuple):
+class PromptSlots(NamedTuple):
     """Which cache slots hold the prompt."""
 
     is_prompt: Bool[Array, "batch slots"]
@@ -170,7 +170,7 @@ class DecoderOnly(nn.Module):
     ) -> Float[Array, "batch embed"]:
         """The last hidden state of each prompt; those of the tokens just before it are computed in fp32 with it."""
         params = {"params": self.variables["params"]}
-        prompt = Prompt(jnp.arange(tokens.shape[1]) < lengths[:, None])
+        prompt = PromptSlots(jnp.arange(tokens.shape[1]) < lengths[:, None])
         tail = min(EXACT_TAIL, tokens.shape[1])
         start = jnp.maximum(lengths - tail, 0)
         cache: Mapping[str, Any] = {}
@@ -187,22 +187,22 @@ class DecoderOnly(nn.Module):
 
     def begin(
         self, tokens: Int[Array, "batch length"], prefix: Int[Array, "batch forced"], num_new: int
-    ) -> tuple[Float[Array, "batch vocab"], Prompt, Int[Array, "batch"]]:
+    ) -> tuple[Float[Array, "batch vocab"], PromptSlots, Int[Array, "batch"]]:
         """Reads prompts and forces a prefix. Returns next-token logits, the prompts, and each row's next free slot."""
         lengths = prompt_lengths(tokens)
         tokens = _append(tokens, lengths, prefix)
-        prompt = Prompt(jnp.arange(tokens.shape[1] + num_new) < lengths[:, None])
+        prompt = PromptSlots(jnp.arange(tokens.shape[1] + num_new) < lengths[:, None])
         hidden = self._cached(tokens, prompt, jnp.zeros_like(lengths))
         free = lengths + prefix.shape[1]
         return self.logits(_take(hidden, free - 1)), prompt, free
 
     def extend(
-        self, token: Int[Array, "batch"], prompt: Prompt, slots: Int[Array, "batch"]
+        self, token: Int[Array, "batch"], prompt: PromptSlots, slots: Int[Array, "batch"]
     ) -> Float[Array, "batch vocab"]:
         """Appends one token to the cached sequence and returns the logits of the next."""
         return self.logits(self._cached(token[:, None], prompt, slots)[:, 0])
 
-    def _cached(self, tokens: Array, prompt: Prompt, slots: Array) -> Float[Array, "batch length embed"]:
+    def _cached(self, tokens: Array, prompt: PromptSlots, slots: Array) -> Float[Array, "batch length embed"]:
         """A row's padding slots are never seen: they lie after its last token, until generation overwrites them."""
         positions = slots[:, None] + jnp.arange(tokens.shape[1])
         mask = self._mask(positions, jnp.arange(prompt.is_prompt.shape[1])[None], prompt.is_prompt)
