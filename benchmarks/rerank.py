@@ -28,7 +28,7 @@ from exaranker.checkpoints.store import save_model
 from exaranker.files import write_json
 from exaranker.models.t5 import T5Config
 from exaranker.rank.length_buckets import length_batches
-from exaranker.rank.reranker import Pair, Reranker
+from exaranker.rank.reranker import QueryPassage, Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import EXARANKER
 from exaranker.tokenization import Tokenizer, load_tokenizer
@@ -40,7 +40,7 @@ SHAPES = {
     "t5-base": T5Config(32128, 768, 12, 12, 12, 64, 3072, **V1_0),
 }
 DTYPES = ("float32", "bfloat16")
-Score = Callable[[Sequence[Pair]], np.ndarray]
+Score = Callable[[Sequence[QueryPassage]], np.ndarray]
 
 
 class Row(NamedTuple):
@@ -63,7 +63,7 @@ def transformers(directory: Path, dtype: str, token_budget: int, encode: Reranke
     labels = list(encode.model.card.label_ids or ())
 
     @torch.inference_mode()
-    def score(pairs: Sequence[Pair]) -> np.ndarray:
+    def score(pairs: Sequence[QueryPassage]) -> np.ndarray:
         scores = np.empty(len(pairs), np.float32)
         inputs = [encode.encode(query, passage) for query, passage in pairs]
         for batch in length_batches(inputs, max_length=512, token_budget=token_budget):
@@ -87,20 +87,24 @@ def random_model(config: T5Config, tokenizer: Tokenizer, folder: Path) -> tuple[
     return folder / "ours", folder / "theirs"
 
 
-def measure(engines: dict[tuple[str, str], Score], pairs: Sequence[Pair], rounds: int) -> list[tuple[float, float]]:
+def measure(
+    engines: dict[tuple[str, str], Score], pairs: Sequence[QueryPassage], rounds: int
+) -> list[tuple[float, float]]:
     """(least CPU seconds of a round, wall seconds of the first round) per engine; rounds alternate."""
     first = [_timed(score, pairs, time.perf_counter) for score in engines.values()]
     spent = [[_timed(score, pairs, time.process_time) for score in engines.values()] for _ in range(rounds)]
     return [(min(column), wall) for column, wall in zip(zip(*spent, strict=True), first, strict=True)]
 
 
-def _timed(score: Score, pairs: Sequence[Pair], clock: Callable[[], float]) -> float:
+def _timed(score: Score, pairs: Sequence[QueryPassage], clock: Callable[[], float]) -> float:
     began = clock()
     score(pairs)
     return clock() - began
 
 
-def compare(name: str, tokenizer: Tokenizer, pairs: Sequence[Pair], rounds: int, budgets: tuple[int, int]) -> list[Row]:
+def compare(
+    name: str, tokenizer: Tokenizer, pairs: Sequence[QueryPassage], rounds: int, budgets: tuple[int, int]
+) -> list[Row]:
     """All engines on one shape."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, huggingface = random_model(SHAPES[name], tokenizer, Path(folder))

@@ -30,7 +30,7 @@ EXPLANATION_ROWS = 16  # explanations decoded side by side, per device
 EXPLANATION_TOKENS = 64  # the papers' explanations have 17-29 words
 IN_FLIGHT = 2  # batches computed while the next is made ready
 
-Pair = tuple[str, str]  # (query, passage)
+QueryPassage = tuple[str, str]  # (query, passage)
 
 
 class RankedPassage(NamedTuple):
@@ -93,13 +93,13 @@ class Reranker:
         """Pairs that are sorted by length together; scores of one window do not depend on any other."""
         return max(1, WINDOW_BATCHES * self.token_budget // MEAN_TOKENS)
 
-    def score(self, pairs: Iterable[Pair]) -> Iterator[float]:
+    def score(self, pairs: Iterable[QueryPassage]) -> Iterator[float]:
         """Log-odds of relevance, in the order of the pairs, streaming: memory does not grow with their number."""
         stream = iter(pairs)
         while window := list(islice(stream, self.window)):
             yield from self.score_window(window).tolist()
 
-    def score_window(self, pairs: Sequence[Pair]) -> Float32[np.ndarray, " pairs"]:
+    def score_window(self, pairs: Sequence[QueryPassage]) -> Float32[np.ndarray, " pairs"]:
         """Scores all pairs at once, sorted by length."""
         scores = np.empty(len(pairs), np.float32)
         inputs = [self.encode(query, passage) for query, passage in pairs]
@@ -120,7 +120,7 @@ class Reranker:
 
     def explain(
         self,
-        pairs: Sequence[Pair],
+        pairs: Sequence[QueryPassage],
         scores: Sequence[float] | None = None,
         max_new_tokens: int = EXPLANATION_TOKENS,
     ) -> list[Explanation]:
@@ -142,7 +142,7 @@ class Reranker:
         return length_batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=devices)
 
     def _explain_label(
-        self, relevant: bool, pairs: Sequence[Pair], chosen: list[int], max_new_tokens: int
+        self, relevant: bool, pairs: Sequence[QueryPassage], chosen: list[int], max_new_tokens: int
     ) -> dict[int, str]:
         """Explanations of the chosen pairs, all of one label; in groups sorted by length."""
         rows = EXPLANATION_ROWS * self.model.mesh.size
