@@ -28,7 +28,7 @@ from exaranker.files import write_json
 from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.dataset.writer import open_dataset
 from exaranker.preprocess.engines.base import Call, Completion, Engine, EngineInfo, Sampling
-from exaranker.preprocess.engines.llms import find_llm, load_tokenizer
+from exaranker.preprocess.engines.llms import find_llm, load_chat_tokenizer
 from exaranker.preprocess.engines.runners import EngineSpec
 from exaranker.preprocess.engines.vllm import VLLMConfig, VLLMEngine
 from exaranker.preprocess.explain import Job, explain, pending, plan_of
@@ -76,7 +76,7 @@ class Open:
 def job_over(pairs: Path, limit: int, start: Callable[[], Engine], config: ExplainerConfig = CONFIG) -> Job:
     prompter = Prompter(
         load_style(config.prompt),
-        load_tokenizer(LLM),
+        load_chat_tokenizer(LLM),
         chat=config.chat,
         max_passage_tokens=config.max_passage_tokens,
         max_prompt_tokens=config.context_tokens - config.max_tokens,
@@ -155,7 +155,7 @@ def transformers(pairs: Path, limit: int) -> list[Figure]:
 
     job = job_over(pairs, limit, Instant)
     prompts = [list(p.token_ids) for shard in pending(job, set()) for p in job.recipe.ask(shard).calls[0].prompts]
-    tokenizer = load_tokenizer(LLM)
+    tokenizer = load_chat_tokenizer(LLM)
     tokenizer.padding_side = "left"
     batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
     model = AutoModelForCausalLM.from_pretrained(LLM, dtype=torch.bfloat16).eval()

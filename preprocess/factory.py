@@ -3,7 +3,7 @@
 from typing import Any
 
 from exaranker.preprocess.config import ExplainerConfig
-from exaranker.preprocess.engines.llms import load_tokenizer, resolve_llm
+from exaranker.preprocess.engines.llms import load_chat_tokenizer, resolve_llm
 from exaranker.preprocess.engines.registry import ENGINES
 from exaranker.preprocess.explain import Job
 from exaranker.preprocess.gin_config import ExplainConfig
@@ -21,7 +21,7 @@ def make_job(selection: Selection, input_name: str, settings: ExplainConfig, eng
     config = settings.explainer
     style = load_style(config.prompt)
     llm = resolve_llm(config.llm, weights=engine != "server")
-    tokenizer = load_tokenizer(llm.path)
+    tokenizer = load_chat_tokenizer(llm.path)
     prompter = Prompter(style, tokenizer, **_prompt_options(config, config.max_tokens))
     spec = ENGINES[engine](settings)
     return Job(selection, input_name, config, prompter, llm.name, llm.digest, spec, _asker(config, tokenizer))

@@ -63,7 +63,7 @@ def find_llm(name: str, *, weights: bool = True) -> FoundLLM:
     return found
 
 
-def load_tokenizer(path: str | Path) -> Any:
+def load_chat_tokenizer(path: str | Path) -> Any:
     """The `transformers` tokenizer of an LLM's directory."""
     transformers = require("transformers", "explain")
     return transformers.AutoTokenizer.from_pretrained(path)
@@ -71,7 +71,7 @@ def load_tokenizer(path: str | Path) -> Any:
 
 def decoder(path: str | Path) -> Callable[[Sequence[int]], str]:
     """Token ids -> text, for a server that begins every text with the tokenizer's first token itself."""
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_chat_tokenizer(path)
 
     def decode(token_ids: Sequence[int]) -> str:
         ids = list(token_ids)

@@ -7,7 +7,7 @@ import pytest
 from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.engines.base import Completion, EngineInfo
 from exaranker.preprocess.engines.embedded import embedded_llm_dir
-from exaranker.preprocess.engines.llms import load_tokenizer
+from exaranker.preprocess.engines.llms import load_chat_tokenizer
 from exaranker.preprocess.engines.runners import EngineSpec
 from exaranker.preprocess.explain import Job
 from exaranker.preprocess.pairs.selection import select
@@ -49,7 +49,7 @@ def llm_dir():
 
 @pytest.fixture(scope="session")
 def tokenizer(llm_dir):
-    return load_tokenizer(llm_dir)
+    return load_chat_tokenizer(llm_dir)
 
 
 @pytest.fixture

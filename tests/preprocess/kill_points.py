@@ -16,7 +16,7 @@ import tensorflow  # noqa: F401 - imported before forking, so that no child has 
 
 from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.engines.base import Completion, EngineInfo
-from exaranker.preprocess.engines.llms import load_tokenizer
+from exaranker.preprocess.engines.llms import load_chat_tokenizer
 from exaranker.preprocess.engines.runners import EngineSpec, run_overlapping
 from exaranker.preprocess.engines.server import ServerEngine
 from exaranker.preprocess.engines.server_client import ServerConfig
@@ -97,7 +97,7 @@ def main(folder: Path, llm_dir: str, asked: Path, url: str | None = None) -> Non
     else:  # two shards are under way at once, as if by two workers
         start = partial(ServerEngine, ServerConfig(url, model="llm"), str)
         at_once, spec = 2, EngineSpec({"name": "server"}, start, run_overlapping)
-    job = job_over(load_tokenizer(llm_dir), spec)
+    job = job_over(load_chat_tokenizer(llm_dir), spec)
     assert in_child(job, folder / "undisturbed", None) == 0
     expected, pairs = contents(folder / "undisturbed"), asked.stat().st_size
     kills = most = 0

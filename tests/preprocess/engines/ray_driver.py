@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from exaranker.preprocess.engines.base import EngineInfo
-from exaranker.preprocess.engines.llms import load_tokenizer
+from exaranker.preprocess.engines.llms import load_chat_tokenizer
 from exaranker.preprocess.engines.ray import RayConfig, run_on_ray
 from exaranker.preprocess.engines.runners import EngineSpec, run_here
 from exaranker.preprocess.explain import explain
@@ -50,7 +50,7 @@ def main(folder: str, llm_dir: str, trace: str) -> None:
         return run_on_ray(*given, RayConfig(address="auto", workers=2))
 
     spec = EngineSpec({"name": "slow"}, start, on_ray if "RAY_ADDRESS" in os.environ else run_here)
-    explain(job_over(load_tokenizer(llm_dir), spec), folder)
+    explain(job_over(load_chat_tokenizer(llm_dir), spec), folder)
 
 
 if __name__ == "__main__":
