@@ -24,7 +24,7 @@ from exaranker.files import write_json
 
 SHAPES = ("t5-small", "t5-base", "smollm2-135m")
 DTYPES = ("float32", "bfloat16")
-ENGINES = ("ours", "transformers")
+TRAINERS = ("ours", "transformers")
 TOKENS = 8 * (160 + 64)
 
 
@@ -68,8 +68,8 @@ class Worker:
 
 def compare(shape: str, dtype: str, rounds: int, steps: int) -> list[Row]:
     """Both engines in turns."""
-    workers = {engine: Worker(engine, shape, dtype, steps) for engine in ENGINES}
-    answers: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
+    workers = {engine: Worker(engine, shape, dtype, steps) for engine in TRAINERS}
+    answers: dict[str, list[dict[str, Any]]] = {engine: [] for engine in TRAINERS}
     peak = 0.0
     for _ in range(rounds):
         peak = max(peak, gemm_peak(dtype))
@@ -78,7 +78,7 @@ def compare(shape: str, dtype: str, rounds: int, steps: int) -> list[Row]:
     for worker in workers.values():
         worker.close()
     work = model_flops(shape)
-    return [_row(shape, dtype, engine, workers[engine].setup, answers[engine], work / peak) for engine in ENGINES]
+    return [_row(shape, dtype, engine, workers[engine].setup, answers[engine], work / peak) for engine in TRAINERS]
 
 
 def model_flops(shape: str) -> float:

@@ -93,7 +93,7 @@ def transformers(shape: str, dtype: str) -> Step:
     return step
 
 
-ENGINES = {"ours": ours, "transformers": transformers}
+TRAINERS = {"ours": ours, "transformers": transformers}
 
 
 def _dropout(shape: str) -> float:
@@ -137,13 +137,13 @@ def _huggingface_batch(shape: str) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engine", choices=ENGINES)
+    parser.add_argument("engine", choices=TRAINERS)
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("dtype", choices=("float32", "bfloat16"))
     parser.add_argument("steps", type=int, help="per line of input")
     args = parser.parse_args()
     keep_freed_memory()  # as `exaranker train` does; both engines gain
-    step = ENGINES[args.engine](args.shape, args.dtype)
+    step = TRAINERS[args.engine](args.shape, args.dtype)
     began = time.process_time()
     losses = [step()]
     print(json.dumps({"first_step": time.process_time() - began}), flush=True)
