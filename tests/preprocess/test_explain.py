@@ -140,7 +140,7 @@ def test_a_second_writer_is_refused_and_told_who_writes(tmp_path, make_job, pair
 
 def test_a_clock_that_jumps_back_changes_nothing(tmp_path, make_job, pairs, monkeypatch):
     explain(make_job(pairs), tmp_path / "a")
-    times = iter(range(1_000_000, 0, -100_000))
+    times = iter(range(10_000_000, 0, -100_000))
     monkeypatch.setattr(time, "gmtime", lambda *_: time.localtime(next(times)))
     explain(make_job(pairs), tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
