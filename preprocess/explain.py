@@ -6,9 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from exaranker.errors import require
+from exaranker.logs import progress as progress_bar
 from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.dataset.writer import DatasetWriter, Plan, open_dataset
 from exaranker.preprocess.engines.runners import EngineSpec
@@ -96,7 +95,7 @@ def _generate(job: Job, recipe: Recipe, dataset: DatasetWriter) -> None:
     require("tensorflow", "explain")  # seconds that would else count as the first shard's
     total, done = job.selection.num_pairs, dataset.num_done_pairs
     shards = job.engine.run(recipe, job.engine.start, pending(job, dataset.done))
-    progress = tqdm(total=total, initial=done, desc="explain", unit="pair", smoothing=0)
+    progress = progress_bar(total=total, initial=done, desc="explain", unit="pair")
     with closing(shards), progress:
         for finished in shards:
             dataset.add(*finished)

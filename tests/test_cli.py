@@ -1,7 +1,9 @@
 import importlib
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,81 @@ def test_bare_imports_are_refused(package, monkeypatch):
     monkeypatch.delitem(sys.modules, package, raising=False)
     with pytest.raises(ImportError, match=f"import exaranker.{package}, not {package}"):
         importlib.import_module(package)
+
+
+def run_main(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    return int(str(stopped.value.code)), capsys.readouterr().err
+
+
+def test_a_mistyped_option_gets_the_nearest(capsys):
+    words = ["rerank", "--checkpoint=c", "--queries=q", "--passages=p", "--run=r", "--output=o", "--explain-top-k", "3"]
+    code, told = run_main(capsys, words)
+    reason = "unrecognized arguments: --explain-top-k 3 (did you mean --explain_top_k?)"
+    assert (code, told) == (2, f"exaranker rerank: error: {reason}\n")
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_traceback_in_a_file(capsys, monkeypatch):
+    def fail(args: object) -> None:
+        raise KeyError("no such\nkey")
+
+    monkeypatch.setattr("exaranker.commands.report_.run", fail)
+    code, told = run_main(capsys, ["report", "results.json", "--output=page.html"])
+    path = told.partition("with the traceback in ")[2].removesuffix(")\n")
+    assert code == 1
+    assert told == (
+        f"exaranker report: error: KeyError: 'no such\\nkey' "
+        f"(unexpected; please report it with the traceback in {path})\n"
+    )
+    assert "in fail\n" in Path(path).read_text()
+    Path(path).unlink()
+
+
+def test_an_error_of_the_system_that_nobody_caught_is_one_line(capsys, monkeypatch):
+    def fail(args: object) -> None:
+        Path("/nowhere/at/all").write_text("")
+
+    monkeypatch.setattr("exaranker.commands.report_.run", fail)
+    code, told = run_main(capsys, ["report", "results.json", "--output=page.html"])
+    assert (code, told) == (
+        2,
+        "exaranker report: error: /nowhere/at/all: No such file or directory (check the path)\n",
+    )
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys, tmp_path):
+    (tmp_path / "qrels").write_text("q\x1b]0;title\x07\u202e 0 d 1 5\nq 0 d 1\n")
+    code, told = run_main(capsys, ["evaluate", f"--qrels={tmp_path / 'qrels'}", "--run", "none\x1b[2J"])
+    assert code == 2
+    assert not {"\x1b", "\x07", "\u202e"} & set(told)
+    assert told.count("\n") == 1
+
+
+def test_home_is_expanded_in_every_option(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _, told = run_main(capsys, ["evaluate", "--qrels=~/qrels.txt", "--run", "~/run.trec"])
+    assert told == f"exaranker evaluate: error: {tmp_path}/qrels.txt: no such file (check the path)\n"
+
+
+def test_json_lines(capsys, tmp_path):
+    code, told = run_main(capsys, ["evaluate", f"--qrels={tmp_path / 'x'}", "--run", "none", "--log_format", "json"])
+    record = json.loads(told)
+    assert code == 2
+    assert (record["level"], record["verb"]) == ("error", "evaluate")
+    assert record["message"] == f"{tmp_path / 'x'}: no such file (check the path)"
+    code, told = run_main(capsys, ["evaluate", "--log_format=json"])
+    assert json.loads(told)["message"].startswith("the following arguments are required: --qrels, --run")
+
+
+def test_modules_of_the_current_folder_are_not_run(tmp_path):
+    """A folder may hold a csv.py or jax.py of its own; the demo's stages are processes that start in it."""
+    for name in ("csv", "jax", "json", "exaranker"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the current folder was run')\n")
+    code = (
+        "from pathlib import Path; from exaranker.demo import Stage, run_or_reuse\n"
+        "run_or_reuse(Stage('nothing', ['evaluate', '--help'], [], []), Path('out'), '')"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: exaranker evaluate" in done.stdout

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from exaranker import __version__
 from exaranker.errors import InputError
 from exaranker.files import claim_folder, holder, read_json, write_json
+from exaranker.logs import warn
 from exaranker.preprocess.dataset.files import (
     RejectedPair,
     file_record,
@@ -135,13 +136,13 @@ class DatasetWriter:
         """Says if a damaged shard did not become again what it was."""
         old, new = self._damaged.get(index), self._shards[index]
         if old is not None and old["sha256"] != new["sha256"]:
-            print(f"{new['file']} was generated again, but is not the same: {new['repeatable']}", flush=True)
+            warn(f"{new['file']} was generated again, but is not the same: {new['repeatable']}")
 
     def _is_whole(self, shard: dict[str, Any]) -> bool:
         files = [shard, *([shard["rejected"]] if "file" in shard["rejected"] else [])]
         broken = [record["file"] for record in files if not is_recorded(self.directory / record["file"], record)]
         for name in broken:
-            print(f"{self.directory / name} is missing or damaged: its shard is generated again", flush=True)
+            warn(f"{self.directory / name} is missing or damaged: its shard is generated again")
         return not broken
 
     def _load_run(self) -> dict[str, Any]:

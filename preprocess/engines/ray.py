@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from exaranker import logs
 from exaranker.checks import NotNegative, Positive, Text, check
 from exaranker.errors import InputError, require
 from exaranker.preprocess.dataset.files import RejectedPair
@@ -100,13 +101,13 @@ def _connect(ray: Any, config: RayConfig, ranks: int) -> RayConfig:
     if not ray.is_initialized():
         ray.init(
             address=config.address,
-            log_to_driver=False,
-            logging_level="warning",
+            log_to_driver=logs.is_verbose(),
+            logging_level="info" if logs.is_verbose() else "error",
             include_dashboard=None if config.address else False,
         )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # there is one already
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.INFO if logs.is_verbose() else logging.ERROR)
     has = ray.cluster_resources()
     gpus = (ranks if has.get("GPU") else 0) if config.gpus_per_worker is None else config.gpus_per_worker
     for kind, each in (("CPU", config.cpus_per_worker), ("GPU", gpus)):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from exaranker.logs import say
 from exaranker.preprocess.engines.base import Call, Completion, Engine
 from exaranker.preprocess.recipe import Asked, Finished, Recipe, Shard
 
@@ -91,5 +92,5 @@ def _since(began: float) -> float:
 def _started(start: Callable[[], Engine]) -> Engine:
     began = time.monotonic()
     engine = start()
-    print(f"{engine.info.version} ready in {_since(began):.0f} s", flush=True)
+    say(f"{engine.info.version} ready in {_since(began):.0f} s")
     return engine

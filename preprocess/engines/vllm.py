@@ -5,7 +5,6 @@ which shards came before.
 """
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 
 from tqdm import tqdm
 
+from exaranker import logs
 from exaranker.checks import Positive, Text, above, at_most, check, one_of
 from exaranker.errors import InputError, require
 from exaranker.preprocess.engines.base import Completion, EngineInfo, Sampling
@@ -100,7 +100,7 @@ class VLLMEngine:
         """Satisfies `Engine.generate`."""
         self.forget()
         self.ask([prefix], Sampling(max_tokens=1))
-        return self.ask(prompts, sampling, shard_bar if sys.stderr.isatty() else False)
+        return self.ask(prompts, sampling, shard_bar if logs.shows_bars() else False)
 
     def forget(self) -> None:
         """Empties the prefix cache."""
@@ -145,7 +145,7 @@ def set_environment(config: VLLMConfig) -> None:
         "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gb),
         "VLLM_CPU_OMP_THREADS_BIND": cores_by_rank(sorted(os.sched_getaffinity(0)), config.ranks),
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_LOGGING_LEVEL": "INFO" if logs.is_verbose() else "ERROR",
         "TOKENIZERS_PARALLELISM": "true",
     }
     if _built_for_cpu():

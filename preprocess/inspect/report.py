@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
+from exaranker.logs import printable
 from exaranker.preprocess.inspect.inspection import BIN_WIDTH, Inspection, Spent
-from exaranker.preprocess.prompts.neutralise import printable
 from exaranker.schema import ExplainedPair
 
 BAR = 40  # characters of the longest bar

@@ -7,6 +7,8 @@ content, and the worked examples show the LLM what to do with content.
 import re
 from collections.abc import Iterable
 
+from exaranker.logs import printable
+
 # Turn markers of chat templates that are plain text to some tokenizers (Llama-2, Gemma, Mistral, ChatML, Llama-3).
 TURN_MARKERS = (
     r"<\|[^|<>\n]{0,40}\|>",
@@ -16,12 +18,6 @@ TURN_MARKERS = (
     r"</?(?:s|bos|eos|pad|unk|think|tool_call|tool_response)>",
 )
 _HEADINGS = re.compile(r"#{2,}|`{3,}")
-
-# What a reader does not see: zero-width characters hide a marker from a filter and tag characters carry hidden text
-# (both are removed); overrides of the writing direction change what is seen (blanks, as control characters are).
-# Joiners and direction marks that Persian, Indic scripts and emoji need are kept.
-_INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Neutraliser:
@@ -47,15 +43,6 @@ class Neutraliser:
         while self._markers.search(text):  # one marker may enclose another: <|[INST]|>
             text = self._markers.sub(_spaced, text)
         return text if self._sections is None else self._sections.sub(r"\1 -", text)
-
-
-def printable(text: str) -> str:
-    r"""Control characters and direction overrides become blanks, invisible characters go.
-
-    >>> printable("a\x1b[2Jb\u200bc")
-    'a [2Jbc'
-    """
-    return _CONTROL.sub(" ", _INVISIBLE.sub("", text))
 
 
 def _is_marker(token: str) -> bool:

@@ -1,14 +1,20 @@
-"""The console script: `exaranker VERB`. Exits 0 on success, 2 on bad usage or input with one line on stderr."""
+"""The console script: `exaranker VERB`. Exits 0 on success, 2 on bad input with one line on stderr, 1 on a fault."""
 
 import argparse
 import importlib
 import os
 import select
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
 
-from exaranker import __version__
+from exaranker import __version__, logs
 from exaranker.errors import InputError, nearest
+from exaranker.files import system_error
 
 VERBS = {
     "explain": "labelled pairs -> explanations, written by an open LLM, as TFRecords",
@@ -50,29 +56,98 @@ def _main(arguments: list[str]) -> None:
     verb = arguments[0]
     if verb not in VERBS:
         _fail("exaranker", f"no verb {verb!r} ({nearest(verb, VERBS)})")
-    command = importlib.import_module(f"exaranker.commands.{verb}_")
-    parser = argparse.ArgumentParser(
-        prog=f"exaranker {verb}",
+    given, _ = _message_arguments().parse_known_args(arguments[1:])  # before what may fail, so that errors follow it
+    logs.configure(logs.Style(verb, given.quiet, given.verbose, given.log_format == "json"))
+    program = f"exaranker {verb}"
+    try:
+        command = importlib.import_module(f"exaranker.commands.{verb}_")
+        command.run(_parse(program, command, arguments[1:]))
+    except InputError as error:
+        _fail(program, str(error))
+    except KeyboardInterrupt:
+        logs.fail(program, "interrupted; run the same command again to continue")
+        sys.exit(130)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        _last_resort(program, error)
+
+
+def _parse(program: str, command: ModuleType, words: list[str]) -> argparse.Namespace:
+    """The verb's arguments, with `~` expanded and what `--gin.` words bind beside them."""
+    parser = _Parser(
+        prog=program,
         description=command.SUMMARY,
         epilog=f"example:\n  {command.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        parents=[_message_arguments()],
     )
     command.add_arguments(parser)
-    args, rest = parser.parse_known_args(arguments[1:])
+    args, rest = parser.parse_known_args(words)
     bindings = [word.removeprefix("--gin.") for word in rest if word.startswith("--gin.")]
     stray = [word for word in rest if not word.startswith("--gin.")]
     if stray or (bindings and not hasattr(args, "gin_file")):
-        parser.error(f"unrecognized arguments: {' '.join(stray or rest)}")
+        parser.refuse(stray or rest)
     args.gin_bindings = [*getattr(args, "gin_bindings", []), *bindings]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes would drown the progress lines
+    for name, value in vars(args).items():
+        setattr(args, name, _at_home(value))
+    return args
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the words in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        _fail(self.prog, f"{message} ({self.prog} --help lists what there is)")
+
+    def refuse(self, words: list[str]) -> NoReturn:
+        """Ends with the words that are no options, and the option that was probably meant."""
+        problem = f"unrecognized arguments: {' '.join(words)}"
+        options = [name for name in self._option_string_actions if name.startswith("--")]
+        mistyped = next((word.partition("=")[0] for word in words if word.startswith("--")), None)
+        _fail(self.prog, f"{problem} ({nearest(mistyped, options)})" if mistyped else problem)
+
+
+def _message_arguments() -> argparse.ArgumentParser:
+    """What every verb understands of how it shows messages."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    group = parser.add_argument_group("messages")
+    group.add_argument("--quiet", action="store_true", help="answers, warnings and errors only: no progress")
+    group.add_argument("--verbose", action="store_true", help="also what the libraries say, and tracebacks")
+    group.add_argument(
+        "--log_format", choices=("text", "json"), default="text", help="json: one object a line (default: %(default)s)"
+    )
+    return parser
+
+
+def _at_home(value: Any) -> Any:
+    """A shell leaves the `~` of --output=~/run.trec as it is."""
+    if isinstance(value, list):
+        return [_at_home(item) for item in value]
+    return type(value)(os.path.expanduser(value)) if isinstance(value, str | Path) else value
+
+
+def _last_resort(program: str, error: Exception) -> NoReturn:
+    """One line also for what nobody foresaw: what the system refuses is the user's to mend, the rest is ours."""
+    if logs.is_verbose():
+        traceback.print_exception(error)
+    if isinstance(error, OSError) and error.errno and error.filename is not None:
+        _fail(program, str(system_error(error)))
+    reason = " ".join(str(error).split())[:300]
+    logs.fail(program, f"{type(error).__name__}{reason and ': '}{reason} ({_keep_traceback(error)})")
+    sys.exit(1)
+
+
+def _keep_traceback(error: Exception) -> str:
+    """Where the traceback is kept."""
     try:
-        command.run(args)
-    except InputError as error:
-        _fail(f"exaranker {verb}", str(error))
-    except KeyboardInterrupt:
-        print(f"exaranker {verb}: interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+        handle, path = tempfile.mkstemp(prefix="exaranker-", suffix=".traceback.txt")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            traceback.print_exception(error, file=stream)
+    except OSError:
+        return "the traceback could not be kept: give --verbose to see it"
+    return f"unexpected; please report it with the traceback in {path}"
 
 
 def _stdout_is_closed() -> bool:
@@ -88,8 +163,8 @@ def _overview() -> str:
     return f"usage: exaranker VERB [--help] ...\n\n{__doc__}\n\nverbs:\n{rows}"
 
 
-def _fail(program: str, message: str) -> None:
-    print(f"{program}: error: {message}", file=sys.stderr)
+def _fail(program: str, message: str) -> NoReturn:
+    logs.fail(program, message)
     sys.exit(2)
 
 

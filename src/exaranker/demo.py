@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from exaranker import __version__
+from exaranker import __version__, logs
 from exaranker.files import read_json, read_lines, sha256_file, write_json
 from exaranker.shipped import shipped
 from exaranker.trec import read_texts
@@ -81,10 +81,10 @@ def run_demo(output: Path, num_pairs: int, train_steps: int) -> None:
     plan = stages(output, sample, configs, num_pairs, train_steps)
     began = time.monotonic()
     seconds = {stage.name: run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
-    print(f"\nDone in {time.monotonic() - began:.0f} s.\n")
-    print(table(read_json(output / "results.json"), seconds))
-    print(explained(output / "label_explanation.explanations.jsonl", sample))
-    print(_CLOSING.format(output=output))
+    logs.show(f"\nDone in {time.monotonic() - began:.0f} s.\n")
+    logs.show(table(read_json(output / "results.json"), seconds))
+    logs.show(explained(output / "label_explanation.explanations.jsonl", sample))
+    logs.show(_CLOSING.format(output=output))
 
 
 def run_or_reuse(stage: Stage, output: Path, counter: str) -> float:
@@ -93,12 +93,15 @@ def run_or_reuse(stage: Stage, output: Path, counter: str) -> float:
     key = {"version": __version__, "command": stage.command, "reads": _digests(stage.reads)}
     record = read_json(record_path) if record_path.is_file() else {}
     if record.get("key") == key and record.get("wrote") == _digests(stage.writes):
-        print(f"{counter} {stage.name}: finished before, re-used ({record['seconds']:.0f} s then)", flush=True)
+        logs.show(f"{counter} {stage.name}: finished before, re-used ({record['seconds']:.0f} s then)")
         return record["seconds"]
-    print(f"{counter} {stage.name}\n$ {stage.command}", flush=True)
+    logs.show(f"{counter} {stage.name}\n$ {stage.command}")
     began = time.monotonic()
-    if subprocess.run([sys.executable, "-m", "exaranker.cli", *stage.words]).returncode:
-        sys.exit(f"exaranker demo: error: the stage {stage.name!r} failed; the same command will continue there")
+    # -P: modules of the current folder, which may be called as ours or a library's, are not the pipeline's.
+    command = [sys.executable, "-P", "-m", "exaranker.cli", *stage.words, *logs.flags()]
+    if subprocess.run(command).returncode:
+        logs.fail("exaranker demo", f"the stage {stage.name!r} failed; the same command will continue there")
+        sys.exit(1)
     seconds = time.monotonic() - began
     write_json(record_path, {"key": key, "wrote": _digests(stage.writes), "seconds": seconds})
     return seconds

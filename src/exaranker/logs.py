@@ -3,6 +3,7 @@
 With `--log_format json` each line of both streams is one JSON object; `--quiet` leaves answers, warnings and errors.
 """
 
+import io
 import json
 import logging
 import os
@@ -22,14 +23,11 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 # Levels of libraries that print while they start; what the user has set is left.
 _QUIET_ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TF_ENABLE_ONEDNN_OPTS": "1",
     "GRPC_VERBOSITY": "ERROR",
     "GLOG_minloglevel": "2",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DEDUP_LOGS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
 }
 
 
@@ -61,9 +59,9 @@ def configure(style: Style) -> None:
         logging.basicConfig(handlers=[_JsonHandler()], force=True)
 
 
-def show(answer: str) -> None:
+def show(answer: object) -> None:
     """Prints an answer: what the verb was run for."""
-    _write(sys.stdout, "info", answer)
+    _write(sys.stdout, "info", str(answer))
 
 
 def say(message: str, **fields: Any) -> None:
@@ -92,9 +90,10 @@ def progress(**options: Any) -> Any:
             state = self.format_dict
             say(str(self.desc), done=state["n"], total=state["total"], unit=state["unit"])
 
-    kind = JsonLines if _style.json else tqdm
-    interval = 0.1 if sys.stderr.isatty() and not _style.json else 10.0  # seconds; a file keeps every line of a bar
-    return kind(smoothing=0, mininterval=interval, disable=_style.quiet, **options)
+    if _style.json:
+        return JsonLines(mininterval=10.0, disable=_style.quiet, file=io.StringIO(), **options)
+    interval = 0.1 if sys.stderr.isatty() else 10.0  # seconds; a file keeps every state of a bar
+    return tqdm(smoothing=0, mininterval=interval, disable=_style.quiet, **options)
 
 
 def shows_bars() -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from exaranker.errors import InputError
-from exaranker.files import atomic_path, read_lines
+from exaranker.files import open_output, read_lines
 
 Number = TypeVar("Number", int, float)
 
@@ -142,7 +142,7 @@ def read_qrels(path: str | Path) -> Iterator[Qrel]:
 
 def write_run(path: str | Path, rows: Iterable[ScoredDoc], tag: str) -> None:
     """Writes a TREC run, queries in first-seen order, docs by score descending then doc id descending."""
-    with atomic_path(path) as aside, aside.open("w", encoding="utf-8") as stream:
+    with open_output(path) as stream:
         for query_id, docs in by_query(rows).items():
             for rank, doc in enumerate(ranked(docs), start=1):
                 stream.write(f"{query_id} Q0 {doc.doc_id} {rank} {doc.score!r} {tag}\n")

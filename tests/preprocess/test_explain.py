@@ -93,7 +93,7 @@ def test_a_damaged_shard_is_generated_again(tmp_path, make_job, pairs, function_
     explain(make_job(pairs, engine), tmp_path)
     assert engine.calls == [4]
     assert contents(tmp_path) == before
-    assert f"{name} is missing or damaged: its shard is generated again" in capsys.readouterr().out
+    assert f"{name} is missing or damaged: its shard is generated again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import argparse
 
 from exaranker.gin_config import add_cache_dirs, add_gin_arguments, add_t5x_arguments, configure
+from exaranker.logs import show
 
 SUMMARY = """Computes the metrics that a SeqIO task or mixture defines, over the predictions of a checkpoint.
 Writes the predictions and results.json. For measures of a ranking (nDCG, MAP), see `exaranker evaluate`."""
@@ -23,9 +24,9 @@ def run(args: argparse.Namespace) -> None:
     config, gin_text = configure(EvaluationConfig, args)
     add_cache_dirs(args.seqio_additional_cache_dirs)
     if args.dry_run:
-        print(gin_text)
+        show(gin_text)
         return
     for task, measured in evaluate(config)["tasks"].items():
         figures = "  ".join(f"{name} {value:.4g}" for name, value in measured["metrics"].items())
-        print(f"{task}  {measured['rows']} rows  {figures}")
-    print(config.directory / RESULTS)
+        show(f"{task}  {measured['rows']} rows  {figures}")
+    show(config.directory / RESULTS)

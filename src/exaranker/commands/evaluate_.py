@@ -1,13 +1,14 @@
 """exaranker evaluate."""
 
 import argparse
+import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs, write_json
+from exaranker.logs import say, show
 
 SUMMARY = """Measures of runs against qrels, over all judged queries, with paired tests between all runs.
 With pyserini and a JDK >= 21, its trec_eval must give the same figures to 4 decimals."""
@@ -67,8 +68,8 @@ def _run(args: argparse.Namespace) -> None:
     if args.plot and Path(args.plot).suffix not in PLOTS:
         raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
     results = _evaluate(args)
-    print(table(results, args.format))
-    print(remarks(results), file=sys.stderr)
+    show(table(results, args.format))
+    say(remarks(results))
     if args.output:
         write_json(args.output, results)
     if args.per_query:
@@ -121,4 +122,5 @@ def _named(words: list[str]) -> list[tuple[str, str]]:
 def _name_and_path(word: str) -> tuple[str, str]:
     """A file's own name, or its folder's, may have a "=" too: out/lr=0.1/run.trec."""
     name, equals, path = word.partition("=")
-    return (name, path) if equals and "/" not in name and not Path(word).is_file() else (Path(word).stem, word)
+    named = equals and "/" not in name and not Path(word).is_file()
+    return (name, os.path.expanduser(path)) if named else (Path(word).stem, word)

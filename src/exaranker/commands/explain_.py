@@ -1,10 +1,10 @@
 """`exaranker explain`."""
 
 import argparse
-import os
 from dataclasses import replace
 
 from exaranker.gin_config import add_gin_arguments
+from exaranker.logs import say, show
 from exaranker.preprocess.engines.registry import ENGINES, NO_ENGINE
 from exaranker.preprocess.pairs.sources import FORMATS
 
@@ -42,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notes would break into the progress bar
     from exaranker.gin_config import configure
     from exaranker.preprocess.dataset.unexplained import write_unexplained
     from exaranker.preprocess.explain import explain, summary
@@ -59,11 +58,11 @@ def run(args: argparse.Namespace) -> None:
         explainer = replace(explainer, shard_size=args.shard_size)
     source = open_source(args.pairs, args.format, pairs)
     selection = select(source.reader, pairs.positive_grade, args.limit, args.balance)
-    print(f"{selection.num_pairs} pairs of {selection.counts['read']} read, by label {selection.counts['by_label']}")
+    say(f"{selection.num_pairs} pairs of {selection.counts['read']} read, by label {selection.counts['by_label']}")
     if args.engine == NO_ENGINE:
         write_unexplained(selection, source.name, explainer.shard_size, args.output_dir)
-        print("no explanations were asked for: this is a dataset to train on labels only")
+        show("no explanations were asked for: this is a dataset to train on labels only")
     else:
         job = make_job(selection, source.name, replace(config, explainer=explainer), args.engine)
-        print(summary(explain(job, args.output_dir)))
-    print(f"written to {args.output_dir}; look at it with: exaranker inspect {args.output_dir}")
+        show(summary(explain(job, args.output_dir)))
+    show(f"written to {args.output_dir}; look at it with: exaranker inspect {args.output_dir}")

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from exaranker.logs import show
+
 SUMMARY = "Writes one of our checkpoints for transformers (Auto classes load it) or for T5X (its restore accepts it)."
 EXAMPLE = "exaranker export --checkpoint models/exaranker --format hf --output exaranker-hf"
 
@@ -18,4 +20,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from exaranker.checkpoints.convert.transfer import export_checkpoint
 
-    print(f"wrote {export_checkpoint(args.checkpoint, args.format, args.output)}")
+    show(f"wrote {export_checkpoint(args.checkpoint, args.format, args.output)}")

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from exaranker.logs import show
+
 SUMMARY = "Turns a Hugging Face directory or a T5X checkpoint into one of ours, ready to train or rerank with."
 EXAMPLE = "exaranker import --checkpoint flan-t5-base --format hf --output models/flan-t5-base"
 
@@ -33,4 +35,4 @@ def run(args: argparse.Namespace) -> None:
     if args.format == "hf" and not source.is_dir():
         source = resolve_llm(args.checkpoint).path
     path = import_checkpoint(source, args.format, args.output, args.tokenizer, args.template)
-    print(f"wrote {path}")
+    show(f"wrote {path}")

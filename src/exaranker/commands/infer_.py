@@ -3,6 +3,7 @@
 import argparse
 
 from exaranker.gin_config import add_cache_dirs, add_gin_arguments, add_t5x_arguments, configure
+from exaranker.logs import show
 
 SUMMARY = """Runs a SeqIO task or mixture through a checkpoint: predictions, or scores of its targets, as JSON lines.
 A killed run continues when the same command is given again, and ends with the same bytes."""
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     config, gin_text = configure(InferConfig, args)
     add_cache_dirs(args.seqio_additional_cache_dirs)
     if args.dry_run:
-        print(gin_text)
+        show(gin_text)
         return
     for done in infer(config):
-        print(done.path)
+        show(done.path)

@@ -1,8 +1,10 @@
 """`exaranker inspect`."""
 
 import argparse
-import os
 from pathlib import Path
+
+from exaranker.files import claim_outputs, write_text
+from exaranker.logs import show
 
 SUMMARY = "Verifies every checksum of an explanation dataset and shows what is in it."
 EXAMPLE = "exaranker inspect out/explanations --html out/explanations.html"
@@ -18,8 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from exaranker.files import write_text
+    with claim_outputs(args.html, inputs=_files_of(args.directory) if args.html else []):
+        _inspect(args)
+
+
+def _inspect(args: argparse.Namespace) -> None:
     from exaranker.preprocess.inspect.inspection import inspect
     from exaranker.preprocess.inspect.report import report
 
@@ -30,6 +35,11 @@ def run(args: argparse.Namespace) -> None:
 
         write_text(args.html, page(found, args.usd_per_hour))
         found.examples.clear()
-    print(report(found, args.usd_per_hour))
+    show(report(found, args.usd_per_hour))
     if args.html:
-        print(f"page        {args.html}")
+        show(f"page        {args.html}")
+
+
+def _files_of(directory: str) -> list[Path]:
+    """The dataset's own files; a page of an earlier call beside them may be replaced."""
+    return [path for path in Path(directory).glob("*") if path.suffix != ".html"]

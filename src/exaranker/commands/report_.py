@@ -3,7 +3,8 @@
 import argparse
 
 from exaranker.errors import require
-from exaranker.files import prepare_output, write_text
+from exaranker.files import claim_outputs, write_text
+from exaranker.logs import show
 from exaranker.trec import read_texts
 
 SUMMARY = "One self-contained HTML page: tables, plots, paired tests, and explanations beside their passages."
@@ -24,14 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     for module in ("jinja2", "matplotlib"):
         require(module, "evaluate")
+    with claim_outputs(args.output, inputs=[*args.results, args.explanations, args.queries, args.passages]):
+        _report(args)
+
+
+def _report(args: argparse.Namespace) -> None:
     from exaranker.evaluate import report
     from exaranker.evaluate.results import read_results
 
-    prepare_output(args.output)
     results = [read_results(path) for path in args.results]
     explanations = report.read_explanations(args.explanations) if args.explanations else []
     queries = read_texts(args.queries) if args.queries else {}
     explained = {row["doc_id"] for row in explanations}
     passages = read_texts(args.passages, wanted=explained) if args.passages else {}
     write_text(args.output, report.render(results, explanations, queries, passages))
-    print(args.output)
+    show(args.output)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from exaranker.errors import InputError, require
+from exaranker.logs import show
 
 SUMMARY = """Reranks a TREC run with a checkpoint; scores are log-odds of relevance.
 A killed run continues when the same command is given again, and ends with the same bytes."""
@@ -55,6 +56,6 @@ def run(args: argparse.Namespace) -> None:
 
     job = RerankJob(**{field: getattr(args, field) for field in RerankJob.__dataclass_fields__})
     rerank(job)
-    print(job.output)
+    show(job.output)
     if job.explain_top_k:
-        print(job.explanations)
+        show(job.explanations)

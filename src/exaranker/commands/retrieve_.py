@@ -1,11 +1,11 @@
 """exaranker retrieve."""
 
 import argparse
-import sys
 import time
 
 from exaranker.errors import InputError, require
-from exaranker.files import prepare_output
+from exaranker.files import claim_outputs
+from exaranker.logs import say, show
 from exaranker.trec import ScoredDoc, iter_texts, read_texts, write_run
 
 SUMMARY = "First stage: BM25 (Lucene's formula and English analysis) over a file of passages, to a TREC run."
@@ -31,9 +31,13 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--k1 {args.k1} --b {args.b}, expected k1 >= 0 and 0 <= b <= 1")
     for module in ("bm25s", "Stemmer"):
         require(module, "evaluate")
+    with claim_outputs(args.output, inputs=[args.queries, args.passages]):
+        _retrieve(args)
+
+
+def _retrieve(args: argparse.Namespace) -> None:
     from exaranker.rank.bm25 import Bm25Index, Bm25Params, retrieve
 
-    prepare_output(args.output)
     started = time.monotonic()
     queries = read_texts(args.queries)
     index = Bm25Index(iter_texts(args.passages), Bm25Params(args.k1, args.b))
@@ -41,9 +45,9 @@ def run(args: argparse.Namespace) -> None:
     write_run(args.output, rows, tag=f"bm25-k1={args.k1}-b={args.b}")
     answered = len({row.query_id for row in rows})
     seconds = time.monotonic() - started
-    print(
+    show(
         f"{args.output}: {len(rows):,} passages for {answered:,} of {len(queries):,} queries, "
         f"out of {len(index.doc_ids):,} indexed, in {seconds:.1f} s (BM25, k1={args.k1}, b={args.b})"
     )
     if answered < len(queries):
-        print(f"{len(queries) - answered} queries share no term with any passage", file=sys.stderr)
+        say(f"{len(queries) - answered} queries share no term with any passage")

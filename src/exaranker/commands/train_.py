@@ -4,6 +4,7 @@ import argparse
 
 from exaranker.devices.malloc import keep_freed_memory
 from exaranker.gin_config import add_cache_dirs, add_gin_arguments, add_t5x_arguments, configure
+from exaranker.logs import show
 
 SUMMARY = "Fine-tunes a reranker on a SeqIO task or mixture; run again, it continues from the newest checkpoint."
 EXAMPLE = """exaranker train --gin_file t5x_configs/sample_label.gin --gin.MODEL_DIR="'out/model'" \\
@@ -59,6 +60,6 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         from exaranker.train.dry_run import describe
 
-        print(f"{gin_text}\n{describe(config)}")
+        show(f"{gin_text}\n{describe(config)}")
         return
     train(config, gin_text)

@@ -157,7 +157,7 @@ def _trec_eval(queries: Sequence[Query], files: Sequence[list[str]]) -> list[dic
 def _run_child(calls: Sequence[Sequence[str]]) -> list[str]:
     """What trec_eval prints for each call."""
     child = subprocess.run(
-        [sys.executable, "-c", _CHILD],
+        [sys.executable, "-P", "-c", _CHILD],
         input=json.dumps(calls),
         env=_environment(),
         capture_output=True,

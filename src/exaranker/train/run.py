@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import sys
 import time
 from typing import Any
 
@@ -15,6 +14,7 @@ from exaranker.checkpoints.training_state import TrainCheckpoints
 from exaranker.devices.flops import peak_flops, train_flops
 from exaranker.devices.mesh import global_batch
 from exaranker.errors import InputError
+from exaranker.logs import say
 from exaranker.templates import Template, label_ids
 from exaranker.tokenization import Tokenizer, load_tokenizer
 from exaranker.train.batches import Batches
@@ -203,4 +203,4 @@ def _card(config: TrainConfig, tokenizer: Tokenizer, template: Template, gin_tex
 
 def _say(message: str) -> None:
     if jax.process_index() == 0:
-        print(message, file=sys.stderr, flush=True)
+        say(message)

@@ -152,7 +152,7 @@ def test_a_damaged_finished_dataset_is_refused_until_it_is_repaired(tmp_path, ma
         schema.verify(tmp_path)
     engine = function_engine()
     explain(make_job(pairs, engine), tmp_path)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"{shard} is missing or damaged: its shard is generated again" in said
     assert "not the same" not in said
     assert engine.calls == [4]
@@ -164,7 +164,7 @@ def test_a_repaired_shard_that_came_out_otherwise_is_told_of(tmp_path, make_job,
     shard = next(tmp_path.glob("explanations-00001-*"))
     shard.unlink()
     explain(make_job(pairs, function_engine(lambda _: Completion("it names it.", "stop", 3, -0.1))), tmp_path)
-    assert f"{shard.name} was generated again, but is not the same: always" in capsys.readouterr().out
+    assert f"{shard.name} was generated again, but is not the same: always" in capsys.readouterr().err
 
 
 def test_a_manifest_that_is_no_manifest_is_refused(tmp_path, make_job, pairs):

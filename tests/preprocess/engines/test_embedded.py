@@ -67,12 +67,12 @@ def rows(folder):
 
 def kill_while_generating(folder, options, wait):
     """Starts the command, waits until the LLM is loaded and `wait` seconds more, and kills it."""
-    process = subprocess.Popen(command(folder, *options), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    line = next(line for line in process.stdout if " ready in " in line)
+    process = subprocess.Popen(command(folder, *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    line = next(line for line in process.stderr if " ready in " in line)
     time.sleep(wait)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, f"finished within {wait:.1f} s of: {line}"
-    process.stdout.close()
+    process.stderr.close()
 
 
 @pytest.mark.timeout(1800)

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
+from exaranker.logs import printable
 from exaranker.preprocess.pairs.text import with_text_ids
-from exaranker.preprocess.prompts.neutralise import Neutraliser, printable
+from exaranker.preprocess.prompts.neutralise import Neutraliser
 from exaranker.preprocess.prompts.prompter import Prompter, load_style
 from exaranker.schema import Pair, read_shard, shard_paths
 
