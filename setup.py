@@ -96,6 +96,7 @@ EXTRAS = {
         "pytest-cov>=7.1",
         "pytest-timeout>=2.4",
         "pytest-xdist>=3.8",
+        "selenium>=4.40",
         "ruff>=0.14",
         "types-PyYAML",
         "types-tqdm",
@@ -115,7 +116,7 @@ setup(
     packages=list(PACKAGES),
     package_data={
         "exaranker": ["py.typed"],
-        "exaranker.evaluate": ["*.j2"],
+        "exaranker.evaluate": ["*.j2", "*.css", "*.js"],
         "exaranker.preprocess.prompts": ["*.yaml"],
         "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},

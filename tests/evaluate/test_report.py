@@ -1,71 +1,133 @@
-"""The report is one file, shows every figure, and runs nothing that a passage says."""
+"""The report is one file, shows every figure, and runs nothing that a passage says; Chromium opens and clicks it."""
 
+import base64
 import json
 import re
-from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
 
 from exaranker.cli import main
 
-EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+def report(folder: Path, *flags: str) -> str:
+    texts = [f"--queries={folder / 'queries.tsv'}", f"--passages={folder / 'passages.tsv'}"]
+    explained = f"--explanations={folder / 'explained.jsonl'}"
+    main(["report", str(folder / "results.json"), explained, *texts, f"--output={folder / 'report.html'}", *flags])
+    return (folder / "report.html").read_text()
 
 
-class Tags(HTMLParser):
-    """Collects (tag, attributes) of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+def visible(browser: webdriver.Chrome, selector: str) -> list[str]:
+    return [found.text for found in browser.find_elements(By.CSS_SELECTOR, selector) if found.is_displayed()]
 
 
-@pytest.fixture
-def evaluated(tmp_path: Path) -> Path:
-    (tmp_path / "qrels.txt").write_text("q1 0 p1 1\nq2 0 p2 1\n")
-    (tmp_path / "bm25.trec").write_text("q1 Q0 p2 1 2 t\nq1 Q0 p1 2 1 t\n")
-    (tmp_path / "ours.trec").write_text("q1 Q0 p1 1 2 t\nq2 Q0 p2 1 1 t\n")
-    runs = [str(tmp_path / name) for name in ("bm25.trec", "ours.trec")]
-    output = tmp_path / "results.json"
-    main(
-        [
-            "evaluate",
-            "--qrels",
-            f"{tmp_path / 'qrels.txt'}",
-            "--run",
-            *runs,
-            "--measures",
-            "RR",
-            "--output",
-            f"{output}",
-        ]
-    )
-    (tmp_path / "queries.tsv").write_text(f"q1\t{EVIL}\n")
-    (tmp_path / "passages.tsv").write_text(f"p1\t{EVIL}\np2\tNot explained.\n")
-    row = {"query_id": "q1", "doc_id": "p1", "rank": 1, "score": 1.5, "label": "true", "explanation": EVIL}
-    (tmp_path / "explained.jsonl").write_text(json.dumps(row) + "\n")
-    return tmp_path
-
-
-def test_report(evaluated: Path) -> None:
-    texts = [f"--queries={evaluated / 'queries.tsv'}", f"--passages={evaluated / 'passages.tsv'}"]
-    explained = f"--explanations={evaluated / 'explained.jsonl'}"
-    main(["report", str(evaluated / "results.json"), explained, *texts, f"--output={evaluated / 'report.html'}"])
-    page = (evaluated / "report.html").read_text()
-    assert "<td>0.2500</td>" in page  # BM25: q1 at rank 2, q2 not answered
-    assert "<td>1.0000</td>" in page
+def test_figures_are_in_the_page(evaluated: Path) -> None:
+    metrics = [{"step": step, "split": "train", "loss": 2.0 / step} for step in (10, 20)]
+    (evaluated / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
+    (evaluated / "stage.json").write_text('{"key": {"command": "exaranker train --gin_file x.gin"}, "seconds": 5400}')
+    flags = ["--title", "Owls & others", "--date", "2026-01-02", "--usd_per_hour", "2"]
+    flags += ["--metrics", str(evaluated / "metrics.jsonl"), "--stages", str(evaluated / "stage.json")]
+    page = report(evaluated, *flags)
+    assert "<h1>Owls &amp; others</h1>" in page
+    assert "2026-01-02" in page
+    assert ">0.2500</td>" in page  # BM25: q1 at rank 2, q2 not answered
+    assert ">1.0000</td>" in page
     assert "<td>1/2</td>" in page
     assert "+0.7500" in page
-    assert page.count("&lt;script&gt;alert(1)") == 4  # the query twice, its passage, its explanation
-    tags = Tags()
-    tags.feed(page)
-    assert {tag for tag, _ in tags.found}.isdisjoint({"script", "link", "iframe"})
-    sources = [attributes["src"] or "" for tag, attributes in tags.found if tag == "img"]
-    assert len(sources) == 2
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert "$ exaranker train --gin_file x.gin    # 5400 s" in page
+    assert "All stages: 1.50 hours, 3.00 USD at 2.00 USD per hour." in page
+    assert "$ exaranker evaluate --qrels" in page
+    assert page.count("<svg") == 6  # means, differences, two runs' scores, the log-odds' reliability, the loss
+
+
+def test_texts_are_only_text(evaluated: Path, browser: webdriver.Chrome) -> None:
+    page = report(evaluated)
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    browser.get(f"file://{evaluated / 'report.html'}")
+    assert browser.get_log("browser") == []  # nothing is blocked: nothing was tried
+    assert "<script>alert(1)</script>" in visible(browser, "#explanations h3")[0]
+
+
+def test_explanations_are_filtered(evaluated: Path, browser: webdriver.Chrome) -> None:
+    report(evaluated)
+    browser.get(f"file://{evaluated / 'report.html'}")
+    assert len(visible(browser, "#explanations article")) == 3
+    assert "1. p1\nlabel true\nlog-odds 2.00\ngrade 1\nbm25 rank 2 (+1)" in visible(browser, "#explanations article")[0]
+    assert len(visible(browser, ".flag")) == 2  # relevant said of grade 0, irrelevant of grade 1
+    browser.find_element(By.ID, "only").click()
+    assert len(visible(browser, "#explanations article")) == 2
+    browser.find_element(By.ID, "filter").send_keys("second QUESTION")
+    assert visible(browser, "#shown") == ["1 shown"]
+    assert visible(browser, "#contents li") == ["q2 second question"]
+    browser.find_element(By.CSS_SELECTOR, "#contents li:nth-child(2) a").click()
+    assert browser.current_url.endswith("#q2")
+
+
+def test_a_telephone_shows_all_of_it(evaluated: Path, browser: webdriver.Chrome) -> None:
+    report(evaluated)
+    metrics = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(f"file://{evaluated / 'report.html'}")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize(("scheme", "light"), [("light", True), ("dark", False)])
+def test_dark_mode(evaluated: Path, browser: webdriver.Chrome, scheme: str, light: bool) -> None:
+    report(evaluated)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get(f"file://{evaluated / 'report.html'}")
+    colours = "return ['backgroundColor', 'color'].map(c => getComputedStyle(document.body)[c])"
+    paper, ink = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in browser.execute_script(colours))
+    assert (paper > ink) == light
+    letters = browser.execute_script("return getComputedStyle(document.querySelector('svg text')).fill")
+    assert sum(map(int, re.findall(r"\d+", letters)[:3])) == ink
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def many(folder: Path, runs: int, queries: int) -> dict:
+    """The evaluation of many runs, each like the second, over many queries."""
+    results = json.loads((folder / "results.json").read_text())
+    ours = results["runs"][1]
+    names = ["bm25", *(f"run {n} of a long name, über größe" for n in range(1, runs))]
+    per_query = {f"q{n}": 0.5 for n in range(queries)}
+    results["runs"] = [{**ours, "name": name, "per_query": {"RR": per_query, "NumQ": per_query}} for name in names]
+    found = results["comparisons"][0]
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
+    results["comparisons"] = [{**found, "run": run, "against": against} for run, against in pairs]
+    return results
+
+
+def test_forty_runs_print_on_ten_pages(evaluated: Path, browser: webdriver.Chrome) -> None:
+    (evaluated / "results.json").write_text(json.dumps(many(evaluated, 40, 200)))
+    row = {"doc_id": "p2", "rank": 1, "score": 1.5, "label": "true", "explanation": "The passage is on owls. " * 5}
+    lines = (json.dumps({"query_id": f"q{n}", **row}) + "\n" for n in range(100))
+    (evaluated / "explained.jsonl").write_text("".join(lines))
+    report(evaluated)
+    browser.get(f"file://{evaluated / 'report.html'}")
+    letters = browser.execute_script(
+        "return [...document.querySelector('svg').querySelectorAll('text')].map(t => t.getBoundingClientRect())"
+        ".filter(b => b.left < 300).map(b => [b.top, b.bottom, b.height])"
+    )
+    rows = sorted(letters)[1:41]  # the first is the title
+    assert all(below[0] >= above[0] + 0.7 * above[2] for above, below in pairwise(rows))
+    printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    assert 2 < len(re.findall(rb"/Type\s*/Page\b", printed)) <= 10
+
+
+def test_numbers_stand_without_scripts(evaluated: Path, browser: webdriver.Chrome) -> None:
+    report(evaluated)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(f"file://{evaluated / 'report.html'}")
+    assert "1.0000" in " ".join(visible(browser, "table.means td"))
+    assert len(visible(browser, "#explanations article")) == 3
+    assert visible(browser, "#controls") == []
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 def test_explanations_keep_their_order_and_ids_their_case(evaluated: Path) -> None:
@@ -74,10 +136,8 @@ def test_explanations_keep_their_order_and_ids_their_case(evaluated: Path) -> No
         for query in ("q9", "Q1", "q1")
     ]
     (evaluated / "explained.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["report", str(evaluated / "results.json"), f"--explanations={evaluated / 'explained.jsonl'}"]
-    main([*words, f"--output={evaluated / 'report.html'}"])
-    page = (evaluated / "report.html").read_text()
-    assert re.findall(r"<h3>(\S+) |<em>(.+)</em>", page.partition("Explanations")[2]) == [
+    page = report(evaluated)
+    assert re.findall(r"<h3>(\S+) |<em>(.+)</em>", page.partition('<section id="explanations">')[2]) == [
         ("q9", ""), ("", "of q9"), ("Q1", ""), ("", "of Q1"), ("q1", ""), ("", "of q1"),
     ]  # fmt: skip
 

@@ -51,7 +51,7 @@ class Query(NamedTuple):
     name: str
     level: int
     depth: int | None
-    count: bool = False  # a total, over the answered queries
+    totals: bool = False  # a count, summed, over the answered queries
 
     @property
     def printed(self) -> str:
@@ -103,15 +103,15 @@ def as_query(measure: Measure, min_relevance: int) -> Query | None:
 
     >>> from ir_measures import RR
     >>> as_query(RR(rel=2) @ 10, min_relevance=1)
-    Query(name='recip_rank', level=2, depth=10, count=False)
+    Query(name='recip_rank', level=2, depth=10, totals=False)
     """
     parameters = dict(measure.params)
     cutoff, level = parameters.pop("cutoff", None), parameters.pop("rel", min_relevance)
     if parameters or measure.NAME not in NAMES:
         return None
     if is_count(measure):
-        name = "num_rel_ret" if measure.NAME == "NumRet" and "rel" in measure.params else NAMES[measure.NAME][0]
-        return Query(name, level, None, count=True)
+        name = "num_rel_ret" if measure.NAME == "NumRet" and "rel" in measure.params else str(NAMES[measure.NAME][0])
+        return Query(name, level, None, totals=True)
     whole, cut = NAMES[measure.NAME]
     if cutoff is None or measure.NAME == "RR":  # trec_eval cuts a reciprocal rank only by cutting the run
         return Query(whole, level, cutoff) if whole else None
@@ -148,7 +148,7 @@ def _trec_eval(queries: Sequence[Query], files: Sequence[list[str]]) -> list[dic
     """For each (qrels, run): values by measure and query id; the mean over all judged queries has the id "all"."""
     groups: dict[tuple[int, int | None, bool], list[Query]] = {}
     for query in queries:
-        groups.setdefault((query.level, query.depth, query.count), []).append(query)
+        groups.setdefault((query.level, query.depth, query.totals), []).append(query)
     calls = [[*_flags(group), *pair] for pair in files for group in groups.values()]
     outputs = iter(_run_child(calls))
     return [{k: v for group in groups.values() for k, v in _parse(next(outputs), group)} for _ in files]
@@ -171,7 +171,7 @@ def _run_child(calls: Sequence[Sequence[str]]) -> list[str]:
 
 def _flags(group: Sequence[Query]) -> list[str]:
     """The flags of one call; all queries of a group have the same level and depth, and count or do not."""
-    complete = [] if group[0].count else ["-c"]
+    complete = [] if group[0].totals else ["-c"]
     depth = [] if group[0].depth is None else ["-M", str(group[0].depth)]
     names = (word for query in group for word in ("-m", query.name))
     return [*complete, "-q", "-l", str(group[0].level), *depth, *names]
