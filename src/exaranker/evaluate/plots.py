@@ -1,6 +1,5 @@
 """Plots of results, legible from 2 to 40 runs: a row for every run, and names in any script."""
 
-import sys
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from exaranker.files import write_bytes
+from exaranker.logs import warn
 
 INK = "#222222"  # of lines and letters: the page's own colour takes its place, so that dark mode turns it
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
@@ -29,12 +29,13 @@ MAX_NAME = 36  # characters of a run's name
 
 # Names of runs are text, not formulas between dollar signs; the same figure gives the same SVG, whose letters stay
 # letters: a browser has more fonts than the machine that draws.
-matplotlib.rcParams.update(
+STYLE: dict[Any, Any] = (
     {"text.parse_math": False, "svg.hashsalt": "exaranker", "svg.fonttype": "none", "font.family": FAMILIES}
     | dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     | {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none"}
     | {"axes.facecolor": "none", "legend.frameon": False, "savefig.facecolor": "none"}
 )
+matplotlib.rcParams.update(STYLE)
 
 
 def means(results: Mapping[str, Any], measures: Sequence[str] | None = None) -> Figure:
@@ -75,8 +76,8 @@ def score_distributions(scores: Mapping[str, Sequence[float]], title: str) -> Fi
     every = [score for group in scores.values() for score in group]
     for number, (name, group) in enumerate(scores.items()):
         if group:
-            options = {"range": (min(every), max(every)), "bins": 30, "density": True, "histtype": "step"}
-            axes.hist(group, label=f"{name} ({len(group):,})", color=COLOURS[number], **options)
+            label, limits = f"{name} ({len(group):,})", (min(every), max(every))
+            axes.hist(group, bins=30, range=limits, density=True, histtype="step", label=label, color=COLOURS[number])
     axes.set_xlabel("score")
     axes.set_yticks([])
     axes.legend(fontsize=8)
@@ -117,8 +118,7 @@ def save(figure: Figure, path: str | Path) -> None:
         warnings.simplefilter("always")
         data = render(figure, Path(path).suffix.removeprefix("."), "white")
     if any("missing from font" in str(warning.message) for warning in caught):
-        print(f"{path}: no font here has some letters of these names: install fonts-noto-cjk, or plot to SVG",
-              file=sys.stderr)  # fmt: skip
+        warn(f"{path}: no font here has some letters of these names: install fonts-noto-cjk, or plot to SVG")
     write_bytes(path, data)
 
 
