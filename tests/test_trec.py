@@ -1,6 +1,7 @@
 """TREC and MS MARCO files: read strictly, written exactly."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,82 @@ def test_bad_lines_of_texts(tmp_path: Path, name: str, line: str, message: str) 
     (tmp_path / name).write_text(f"{first}\n{line}\n")
     with pytest.raises(InputError, match=message):
         read_texts(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tevatron.jsonl", '{"docid":"D1","title":"Cats","text":"They purr."}\n'),
+        ("irds.jsonl", '{"doc_id":"D1","title":"Cats","body":"They purr."}\n'),
+        ("BEIR.JSONL", '{"_id":"D1","title":"Cats","text":"They purr.","metadata":{}}\n'),
+        ("queries.jsonl", '{"query_id":"D1","query":"Cats They purr."}\n'),
+        ("docs.tsv", "D1\thttps://example.org/cats\tCats\tThey purr.\n"),
+        ("header.tsv", "id\ttext\nD1\tCats They purr.\n"),
+    ],
+)
+def test_forms_of_texts_that_are_sure(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert read_texts(tmp_path / name) == {"D1": "Cats They purr."}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "301\tD10\twhy do cats purr\tCats purr.\n",
+            r":1: expected .*cut -f1,3 texts.tsv \| sort -u gives",
+        ),
+        ('{"id": "D1", "text": "Cats"}\n', r":1: expected .*these are JSON lines: name the file \*\.jsonl"),
+        ("q1\tone\n\n", r":2: expected .*remove this blank line"),
+    ],
+)
+def test_forms_of_texts_that_are_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "texts.tsv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_texts(tmp_path / "texts.tsv")
+
+
+def test_separators_within_a_text_are_kept(tmp_path: Path) -> None:
+    text = "a\u2028b\x85c\u2029d\x0be\x0cf\x1cg"
+    (tmp_path / "texts.tsv").write_bytes(f"D1\t{text}\r\n".encode())
+    (tmp_path / "texts.jsonl").write_bytes(json.dumps({"id": "D1", "text": text}, ensure_ascii=False).encode())
+    assert read_texts(tmp_path / "texts.tsv") == read_texts(tmp_path / "texts.jsonl") == {"D1": text}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["301\tD11\t1\n301\tD10\t2\n", "301\tD11\twhy do cats\tCats purr.\n301\tD10\twhy do cats\tBricks.\n"],
+    ids=["query doc rank", "top1000"],
+)
+def test_ms_marcos_runs_are_read_best_first(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.tsv").write_text(content)
+    assert list(read_run(tmp_path / "run.tsv")) == [ScoredDoc("301", "D11", -1.0), ScoredDoc("301", "D10", -2.0)]
+
+
+@pytest.mark.parametrize("score", ["٢", "1_0.5", "２", "0x10", "1e999"])
+def test_scores_are_ascii_numbers(tmp_path: Path, score: str) -> None:
+    (tmp_path / "run").write_text(f"q Q0 d 1 {score} t\n")
+    with pytest.raises(InputError, match=f"run:1: score '{score}' is not a number"):
+        list(read_run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q 0 d 1_0\n", "qrels:1: relevance '1_0' is not an integer"),
+        ("q 0 d ١\n", "qrels:1: relevance '١' is not an integer"),
+        ("q 0 d 3000000000\n", "qrels:1: relevance 3000000000 is no grade, expected -1000 to 1000"),
+        ("q 0 d 1\r\nq 0 e 0\r\n\r\n", r"qrels:3: expected 4 columns .*, got 0: '' \(remove this blank line\)"),
+    ],
+)
+def test_grades_are_small_ascii_integers(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "qrels").write_bytes(text.encode())
+    with pytest.raises(InputError, match=message):
+        list(read_qrels(tmp_path / "qrels"))
+
+
+def test_a_run_is_gzipped_by_its_name(tmp_path: Path) -> None:
+    rows = [ScoredDoc("q", "d", 1.5)]
+    write_run(tmp_path / "run.trec.gz", rows, tag="t")
+    assert gzip.decompress((tmp_path / "run.trec.gz").read_bytes()) == b"q Q0 d 1 1.5 t\n"
+    assert list(read_run(tmp_path / "run.trec.gz")) == rows

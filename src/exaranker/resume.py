@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from exaranker.files import sha256_json, write_text
+from exaranker.logs import progress
 
 Row = TypeVar("Row")
 
@@ -45,7 +44,7 @@ class Partial:
 
         `identity` gives, as JSON, all that a row's result depends on. Finished rows do not count for the bar's rate.
         """
-        with tqdm(desc=desc, total=total, unit=unit, smoothing=0) as bar, self._path.open("a") as stream:
+        with progress(desc=desc, total=total, unit=unit) as bar, self._path.open("a") as stream:
             for chunk in _chunks(rows, size):
                 digest = sha256_json([identity(row) for row in chunk])
                 results = self._finished.pop(digest, None)

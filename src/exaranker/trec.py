@@ -5,20 +5,23 @@ descending, as trec_eval does, so the rank column and every evaluation tool agre
 """
 
 import json
-import math
+import re
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from ctypes import c_float
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
+from exaranker import numbers
 from exaranker.errors import InputError
-from exaranker.files import open_output, read_lines
-
-Number = TypeVar("Number", int, float)
+from exaranker.files import blank_line_hint, open_output, read_lines
 
 TREC_QRELS = ("query", "0", "doc", "relevance")
 BEIR_QRELS = ("query-id", "corpus-id", "score")
+
+# Of BEIR, pyserini, Tevatron, ir_datasets and MS MARCO; of a row that has two of them the first counts.
+ID_FIELDS = ("_id", "id", "docid", "doc_id", "pid", "passage_id", "query_id", "qid")
+TEXT_FIELDS = ("text", "contents", "body", "passage", "query")
 MAX_GRADE = 1000  # evaluation tools keep a counter for every grade up to the highest: one of 3e9 takes all memory
 
 
@@ -28,6 +31,14 @@ class ScoredDoc(NamedTuple):
     query_id: str
     doc_id: str
     score: float
+
+
+class RunRow(NamedTuple):
+    """A row of a run as its file has it: line from 1, rank column, and what was retrieved."""
+
+    line: int
+    rank: str
+    doc: ScoredDoc
 
 
 class Qrel(NamedTuple):
@@ -41,18 +52,24 @@ class Qrel(NamedTuple):
 def read_text_rows(path: str | Path) -> Iterator[tuple[int, str, str]]:
     """Yields (line number, id, text) of queries or passages, streaming.
 
-    `*.jsonl` (also gzipped) holds BEIR's `{"_id", "title", "text"}` or pyserini's `{"id", "contents"}`; anything else
-    is a two-column TSV. A title is put before its text.
+    `*.jsonl` (also gzipped) holds an object a line, with the fields of BEIR, pyserini, Tevatron or ir_datasets;
+    anything else is a TSV of two columns, or MS MARCO's documents (id, URL, title, body). A row of column names at
+    the top is passed over. A title is put before its text.
 
     Raises:
         InputError: a line is not of that form, or its id is empty or has a blank.
     """
-    jsonl = ".jsonl" in Path(path).suffixes
+    jsonl = ".jsonl" in [suffix.lower() for suffix in Path(path).suffixes]
+    documents = False
     for number, line in read_lines(path):
-        row = _json_text(line) if jsonl else tuple(line.split("\t"))
+        columns = line.split("\t")
+        if number == 1 and not jsonl:
+            documents = len(columns) == 4 and columns[1].startswith(("http://", "https://"))
+            if _is_header(columns):
+                continue
+        row = _json_text(line) if jsonl else _document(columns) if documents else tuple(columns)
         if len(row) != 2 or not row[0]:
-            form = '{"_id", "text"} or {"id", "contents"}' if jsonl else f"2 tab-separated columns, got {len(row)}"
-            raise InputError(f"expected an id and a text as {form}: {line[:60]!r}", path=path, line=number)
+            raise _no_text(line, columns, path, number, jsonl)
         if not _has_utf8(row):
             raise InputError("the text has half of a surrogate pair, which no tokenizer takes", path=path, line=number)
         if row[0].split() != [row[0]]:
@@ -82,29 +99,47 @@ def read_texts(path: str | Path, wanted: Container[str] | None = None) -> dict[s
 
 
 def read_run(path: str | Path) -> Iterator[ScoredDoc]:
-    """Yields the rows of a TREC run (`query Q0 doc rank score tag`), in file order.
+    """Yields the rows of a run, in file order: TREC's (`query Q0 doc rank score tag`), or MS MARCO's.
+
+    Of `query doc rank` the score is minus the rank; of top1000's rows (query id, doc id, query, passage) it is minus
+    the place in the file.
 
     Raises:
         InputError: wrong column count, a score that is not a finite number, or a doc listed twice for a query.
     """
+    return (row.doc for row in read_run_rows(path))
+
+
+def read_run_rows(path: str | Path) -> Iterator[RunRow]:
+    """Yields what `read_run` does, with the line and the rank column of each."""
     seen: dict[str, set[str]] = {}
     for number, line in read_lines(path):
-        columns = line.split()
-        if len(columns) != 6:
-            raise InputError(
-                f"expected 6 columns (query Q0 doc rank score tag), got {len(columns)}: {line[:60]!r}",
-                path=path,
-                line=number,
-            )
-        query_id, _, doc_id, _, text, _ = columns
-        score = _number(text, float, "score", path, number)
-        if not math.isfinite(score):
-            raise InputError(f"score {text!r} is not a finite number", path=path, line=number)
+        query_id, doc_id, rank, score = _run_columns(line, path, number)
         docs = seen.setdefault(query_id, set())
         if doc_id in docs:
             raise InputError(f"doc {doc_id!r} comes twice for query {query_id!r}", path=path, line=number)
         docs.add(doc_id)
-        yield ScoredDoc(sys.intern(query_id), doc_id, score)
+        yield RunRow(number, rank, ScoredDoc(sys.intern(query_id), doc_id, score))
+
+
+def _run_columns(line: str, path: str | Path, number: int) -> tuple[str, str, str, float]:
+    """(query id, doc id, rank as it is written, score) of a line."""
+    columns = _columns(line)
+    if line.count("\t") == 3 and columns[1:2] != ["Q0"]:
+        query_id, doc_id, *_ = line.split("\t")
+        return query_id, doc_id, str(number), -float(number)
+    if len(columns) == 3:
+        query_id, doc_id, rank = columns
+        return query_id, doc_id, rank, -float(_integer(rank, "rank", path, number))
+    if len(columns) != 6:
+        raise InputError(
+            f"expected 6 columns (query Q0 doc rank score tag), got {len(columns)}: {line[:60]!r}",
+            path=path,
+            line=number,
+            hint=blank_line_hint(line),
+        )
+    query_id, _, doc_id, rank, score, _ = columns
+    return query_id, doc_id, rank, _score(score, path, number)
 
 
 def read_qrels(path: str | Path) -> Iterator[Qrel]:
@@ -117,7 +152,7 @@ def read_qrels(path: str | Path) -> Iterator[Qrel]:
     names: tuple[str, ...] = TREC_QRELS
     seen: set[tuple[str, str]] = set()
     for number, line in read_lines(path):
-        columns = line.split()
+        columns = _columns(line)
         if number == 1 and columns[:2] == ["query-id", "corpus-id"]:
             names = BEIR_QRELS
             continue
@@ -126,12 +161,13 @@ def read_qrels(path: str | Path) -> Iterator[Qrel]:
                 f"expected {len(names)} columns ({' '.join(names)}), got {len(columns)}: {line[:60]!r}",
                 path=path,
                 line=number,
+                hint=blank_line_hint(line),
             )
         query_id, doc_id, text = columns[0], columns[-2], columns[-1]
         if (query_id, doc_id) in seen:
             raise InputError(f"doc {doc_id!r} is judged twice for query {query_id!r}", path=path, line=number)
         seen.add((query_id, doc_id))
-        relevance = _number(text, int, "relevance", path, number)
+        relevance = _integer(text, "relevance", path, number)
         if abs(relevance) > MAX_GRADE:
             problem = f"relevance {text} is no grade, expected {-MAX_GRADE} to {MAX_GRADE}"
             raise InputError(problem, path=path, line=number, hint=f"are the columns {' '.join(names)}?")
@@ -165,17 +201,46 @@ def ranked(docs: Iterable[ScoredDoc]) -> list[ScoredDoc]:
     return sorted(docs, key=lambda doc: (c_float(doc.score).value, doc.doc_id), reverse=True)
 
 
+def _columns(line: str) -> list[str]:
+    """Separated by ASCII blanks, as trec_eval reads them; other scripts' blanks are parts of ids."""
+    return re.findall(r"[^ \t\r\f\v]+", line)
+
+
+def _is_header(columns: Sequence[str]) -> bool:
+    names = [name.strip().lower() for name in columns]
+    return len(names) in (2, 4) and names[0] in ID_FIELDS and (names[-1] in TEXT_FIELDS or names[-1] == "title")
+
+
+def _document(columns: Sequence[str]) -> tuple[str, ...]:
+    if len(columns) != 4:
+        return ()
+    identifier, _, title, body = columns
+    return identifier, " ".join(filter(None, [title, body]))
+
+
 def _json_text(line: str) -> tuple[str, ...]:
     """The (id, text) of a JSONL row, or () if it has none."""
     try:
         row = json.loads(line)
-        identifier = row["_id"] if "_id" in row else row["id"]
-        text = row["text"] if "text" in row else row["contents"]
-        if not (isinstance(identifier, str | int) and isinstance(text, str)):
+        identifier = row[next(field for field in ID_FIELDS if field in row)]
+        text = row[next(field for field in TEXT_FIELDS if field in row)]
+        if isinstance(identifier, bool) or not (isinstance(identifier, str | int) and isinstance(text, str)):
             return ()
         return str(identifier), " ".join(filter(None, [row.get("title"), text]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, StopIteration, TypeError, AttributeError, RecursionError):
         return ()
+
+
+def _no_text(line: str, columns: Sequence[str], path: str | Path, number: int, jsonl: bool) -> InputError:
+    form = '{"_id", "text"} or {"id", "contents"}' if jsonl else f"2 tab-separated columns, got {len(columns)}"
+    hint = blank_line_hint(line)
+    if not jsonl and line.lstrip().startswith("{"):
+        hint = "these are JSON lines: name the file *.jsonl"
+    elif not jsonl and len(columns) == 4:
+        name = Path(path).name
+        parts = f"cut -f1,3 {name} | sort -u gives the queries, cut -f2,4 the passages"
+        hint = f"if these are MS MARCO's top1000 rows: {parts}"
+    return InputError(f"expected an id and a text as {form}: {line[:60]!r}", path=path, line=number, hint=hint)
 
 
 def _has_utf8(row: Iterable[str]) -> bool:
@@ -187,9 +252,15 @@ def _has_utf8(row: Iterable[str]) -> bool:
     return True
 
 
-def _number(text: str, kind: Callable[[str], Number], name: str, path: str | Path, line: int) -> Number:
-    try:
-        return kind(text)
-    except ValueError as error:
-        what = "an integer" if kind is int else "a number"
-        raise InputError(f"{name} {text!r} is not {what}", path=path, line=line) from error
+def _score(text: str, path: str | Path, line: int) -> float:
+    """A finite number in ASCII: neither `1_0` nor digits of another script."""
+    if (value := numbers.number(text)) is not None:
+        return value
+    finite = "a finite number" if text.lstrip("+-").lower() in ("inf", "infinity", "nan") else "a number"
+    raise InputError(f"score {text!r} is not {finite}", path=path, line=line)
+
+
+def _integer(text: str, name: str, path: str | Path, line: int) -> int:
+    if (value := numbers.integer(text)) is not None:
+        return value
+    raise InputError(f"{name} {text!r} is not an integer", path=path, line=line)

@@ -153,3 +153,13 @@ def test_bad_input(
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run.trec").exists()
+
+
+def test_queries_and_passages_that_were_swapped_are_told_of(tmp_path, capsys):
+    (tmp_path / "queries.tsv").write_text("q1\twhy do cats purr\n")
+    (tmp_path / "passages.tsv").write_text("D1\tCats purr when they are calm, and also when they are in pain.\n")
+    words = ["retrieve", f"--output={tmp_path / 'run.trec'}"]
+    main([*words, f"--queries={tmp_path / 'queries.tsv'}", f"--passages={tmp_path / 'passages.tsv'}"])
+    assert "swapped" not in capsys.readouterr().err
+    main([*words, f"--queries={tmp_path / 'passages.tsv'}", f"--passages={tmp_path / 'queries.tsv'}"])
+    assert "were --queries and --passages swapped?" in capsys.readouterr().err

@@ -1,11 +1,13 @@
 """exaranker retrieve."""
 
 import argparse
+import statistics
 import time
+from collections.abc import Iterable, Iterator
 
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs
-from exaranker.logs import say, show
+from exaranker.logs import say, show, warn
 from exaranker.trec import ScoredDoc, iter_texts, read_texts, write_run
 
 SUMMARY = "First stage: BM25 (Lucene's formula and English analysis) over a file of passages, to a TREC run."
@@ -40,7 +42,10 @@ def _retrieve(args: argparse.Namespace) -> None:
 
     started = time.monotonic()
     queries = read_texts(args.queries)
-    index = Bm25Index(iter_texts(args.passages), Bm25Params(args.k1, args.b))
+    lengths: list[int] = []
+    index = Bm25Index(_measured(iter_texts(args.passages), lengths), Bm25Params(args.k1, args.b))
+    if statistics.median(map(len, queries.values())) > statistics.median(lengths):
+        warn("the queries are longer than the passages: were --queries and --passages swapped?")
     rows: list[ScoredDoc] = list(retrieve(index, queries, args.k))
     write_run(args.output, rows, tag=f"bm25-k1={args.k1}-b={args.b}")
     answered = len({row.query_id for row in rows})
@@ -51,3 +56,10 @@ def _retrieve(args: argparse.Namespace) -> None:
     )
     if answered < len(queries):
         say(f"{len(queries) - answered} queries share no term with any passage")
+
+
+def _measured(texts: Iterable[tuple[str, str]], lengths: list[int]) -> Iterator[tuple[str, str]]:
+    """The texts as they come, each one's length noted."""
+    for identifier, text in texts:
+        lengths.append(len(text))
+        yield identifier, text

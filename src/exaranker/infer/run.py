@@ -15,7 +15,7 @@ import seqio
 
 from exaranker import __version__
 from exaranker.checkpoints.store import TOKENIZER, find_checkpoint, load_card
-from exaranker.files import atomic_path, sha256_json
+from exaranker.files import claim_outputs, open_output, sha256_json
 from exaranker.infer.config import InferConfig
 from exaranker.infer.data import Row, feature_lengths, open_tasks, read_rows
 from exaranker.infer.model import InferenceModel
@@ -49,16 +49,16 @@ def infer(config: InferConfig) -> list[Inferred]:
     config = replace(config, dataset=replace(config.dataset, task_feature_lengths=lengths))
     model = LoadedModel.from_checkpoint(config.checkpoint_path, config.dtype)
     inference = InferenceModel(model, config.dataset.batch_size, lengths)
-    partials = [_infer_task(inference, task, config) for task in tasks]
-    for partial in partials:
-        partial.remove()
+    with claim_outputs(*(config.output(task.name) for task in tasks)):
+        partials = [_infer_task(inference, task, config) for task in tasks]
+        for partial in partials:
+            partial.remove()
     return [Inferred(task, config, config.output(task.name)) for task in tasks]
 
 
 def _infer_task(inference: InferenceModel, task: seqio.Task, config: InferConfig) -> Partial:
     """Writes one task's file; its partial results are left until every task of the mixture is done."""
     output = config.output(task.name)
-    output.parent.mkdir(parents=True, exist_ok=True)
     partial = Partial(output, _key(inference, task, config))
     lines = partial.map(
         lambda rows: _lines(inference, task, config, rows),
@@ -68,7 +68,7 @@ def _infer_task(inference: InferenceModel, task: seqio.Task, config: InferConfig
         desc=task.name,
         unit="row",  # how many a split has is not known before they are read
     )
-    with atomic_path(output) as aside, aside.open("w", encoding="utf-8") as stream:
+    with open_output(output) as stream:
         stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     return partial
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from exaranker import __version__
 from exaranker.errors import InputError
-from exaranker.files import prepare_output, read_lines, sha256_json, write_text
+from exaranker.files import prepare_output, sha256_json, write_text
 from exaranker.rank.reranker import Explanation, Reranker
 from exaranker.resume import Partial
-from exaranker.trec import ScoredDoc, by_query, ranked, read_run, read_texts, write_run
+from exaranker.trec import ScoredDoc, by_query, ranked, read_run, read_run_rows, read_texts, write_run
 
 EXPLAIN_WINDOW = 128  # pairs explained between two saves
 
@@ -104,13 +104,16 @@ def _require(job: RerankJob, what: str, ids: Sequence[str], known: Mapping[str, 
     missing = [identifier for identifier in dict.fromkeys(ids) if identifier not in known]
     if not missing:
         return
-    column = 0 if what == "query" else 2
-    line = next(number for number, text in read_lines(job.run) if text.split()[column] == missing[0])
+    line = next(
+        row.line
+        for row in read_run_rows(job.run)
+        if getattr(row.doc, "query_id" if what == "query" else "doc_id") == missing[0]
+    )
     raise InputError(
         f"{what} id {missing[0]!r} is not in {path} ({len(missing)} such ids)",
         path=job.run,
         line=line,
-        hint=f"give the {'queries' if column == 0 else 'passages'} that this run was made from",
+        hint=f"give the {'queries' if what == 'query' else 'passages'} that this run was made from",
     )
 
 
