@@ -1,8 +1,10 @@
 """What all tests share: quick compiling, cores of their own for parallel workers, slow files first, explained pairs."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 from exaranker.files import sha256_file, write_json
@@ -10,15 +12,17 @@ from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
 from exaranker.trec import read_texts
 
 SAMPLE = Path(__file__).parents[1] / "examples/sample"
-# Tests compile more often than they compute: machine code need not be good. Processes that tests start inherit it.
-QUICK = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
-)
+QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 
 def pytest_configure() -> None:
-    """Before jax is imported; OpenMP engines collapse when they share a core."""
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+    """Here, and for the processes that tests start; OpenMP engines collapse when they share a core.
+
+    Most tests compile more often than they compute: machine code need not be good.
+    """
+    os.environ[QUICK] = "1"
+    jax.config.update(QUICK.lower(), True)
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
     worker, count = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if worker and count:
         cores = sorted(os.sched_getaffinity(0))
@@ -86,3 +90,13 @@ def dataset_of_512(tmp_path_factory) -> Path:
     """All 432 training pairs of the sample and 80 of its judged ones, under one query id: all are in one split."""
     rows = [row._replace(query_id="q1") for row in sample_rows(432) + judged_rows(80)]
     return write_dataset(tmp_path_factory.mktemp("explanations_512"), rows, 4)
+
+
+@pytest.fixture(scope="module")
+def optimized() -> Iterator[None]:
+    """For tests that compute for long: good machine code, in this process and in those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(QUICK, "0")
+        jax.config.update(QUICK.lower(), False)
+        yield
+    jax.config.update(QUICK.lower(), True)

@@ -11,7 +11,7 @@ from exaranker.shipped import shipped
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, optimized):
     """(output folder, what was printed) of a demo on few pairs, for a few steps."""
     output = tmp_path_factory.mktemp("demo")
     return output, run_demo(output)

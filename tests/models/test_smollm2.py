@@ -24,7 +24,7 @@ from exaranker.shipped import shipped
 from exaranker.templates import encode_input, template_named
 from exaranker.tokenization import load_tokenizer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 NEW_TOKENS = 12
 
 

@@ -22,6 +22,7 @@ SIZES = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_512_pairs_are_learnt_by_heart(tmp_path, dataset_of_512):
     vocabulary = str(shipped("examples/sample") / "spiece.model")
     data = DataConfig("exaranker_sample_label", {"inputs": 512, "targets": 16}, 4, vocabulary, str(dataset_of_512))
