@@ -1,8 +1,10 @@
 """What all tests share: quick compiling, cores of their own for parallel workers, slow files first, explained pairs."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import pytest
@@ -77,6 +79,17 @@ def _explained(query_id: str, doc_id: str, query: str, passage: str, label: int)
     values |= {"explainer": "test", "finish_reason": "stop"}
     rest = {name: kind() for name, kind in ExplainedPair.__annotations__.items() if name not in values}
     return ExplainedPair(**(values | rest))
+
+
+@pytest.fixture(scope="session")
+def rounding() -> ModuleType:
+    """tests/rounding.py: what a tolerance is derived with."""
+    spec = importlib.util.spec_from_file_location("rounding", Path(__file__).with_name("rounding.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

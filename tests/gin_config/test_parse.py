@@ -80,12 +80,12 @@ def test_a_packaged_model_is_welcome_where_nothing_reads_it():
             "there is no PjitPartitioner (PjitPartitioner.num_partitions is T5X's: set MESH_TENSOR)",
         ),
         ("train.DataConfig.batchsize=2", "train.DataConfig has no parameter batchsize (did you mean batch_size?)"),
-        ("OPTIMIZER=@optimizers.AdamX()", "there is no optimizers.AdamX (did you mean AdamW?)"),
+        ("OPTIMIZER=@optimizers.Adafaktor()", "there is no optimizers.Adafaktor (did you mean Adafactor?)"),
         ("from t5x import utils", "there is no module t5x (T5X's names and ours: docs/upstream_t5x.md)"),
         ("include 'models/t5_1_1_base.gin'", "no gin file models/t5_1_1_base.gin (it is models/t5_1_1/base.gin now)"),
         (
-            "include 'runs/finetun.gin'",
-            "no gin file runs/finetun.gin (did you mean runs/finetune.gin or runs/infer.gin?)",
+            "include 'optimizers/adam.gin'",
+            "no gin file optimizers/adam.gin (did you mean optimizers/adamw.gin or optimizers/adafactor.gin?)",
         ),
     ],
 )
@@ -153,7 +153,6 @@ def test_what_must_be_set_is_named():
         "TEMPLATE is '', expected a text that is not empty",
         "REMAT is 'ful', expected one of 'none', 'minimal', 'full'",
         "ACTIVATION_DTYPE is 'float16', expected one of float32, bfloat16 (did you mean bfloat16 or float32?)",
-        "MODEL is None, expected a T5Config or a DecoderConfig",
         "OPTIMIZER is 3, expected an Adafactor or an AdamW",
         "TASK_FEATURE_LENGTHS is 5, expected {'text': whole number, ...}",
     ],
@@ -187,6 +186,11 @@ def test_feature_lengths_are_those_of_inputs_and_targets(lengths, message):
     with pytest.raises(InputError) as error:
         train_config(f"TASK_FEATURE_LENGTHS = {lengths}")
     assert str(error.value) == message
+
+
+def test_a_model_is_one_of_the_families():
+    with pytest.raises(InputError, match=r"^MODEL is None, expected a T5Config or a DecoderConfig"):
+        train_config("MODEL = None")
 
 
 def test_a_value_that_cannot_be_is_named_with_the_line_that_sets_it(tmp_path):

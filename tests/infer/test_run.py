@@ -206,7 +206,7 @@ def test_eval_gives_the_tasks_own_metrics(t5: Trained, tmp_path: Path, capsys: p
     said = [line["prediction"] for line in lines]
     gold = [("false", "true")[known[f"{line['query_id']} {line['doc_id']}"][0]] for line in lines]
     right = sum(a == b for a, b in zip(said, gold, strict=True))
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / "task_metrics.json").read_text())
     measured = results["tasks"]["exaranker_sample_label"]
     assert measured["rows"] == len(lines) > 60
     assert measured["metrics"]["label_accuracy"] == pytest.approx(100 * right / len(lines))
@@ -217,7 +217,7 @@ def test_eval_gives_the_tasks_own_metrics(t5: Trained, tmp_path: Path, capsys: p
 
 def test_eval_of_the_first_rows(t5: Trained, tmp_path: Path) -> None:
     main(words("eval", t5, tmp_path, EVALUATOR_NUM_EXAMPLES=5))
-    assert json.loads((tmp_path / "results.json").read_text())["tasks"]["exaranker_sample_label"]["rows"] == 5
+    assert json.loads((tmp_path / "task_metrics.json").read_text())["tasks"]["exaranker_sample_label"]["rows"] == 5
 
 
 @pytest.mark.parametrize("verb", ["infer", "eval"])

@@ -6,7 +6,7 @@ from exaranker.gin_config import add_cache_dirs, add_gin_arguments, add_t5x_argu
 from exaranker.logs import show
 
 SUMMARY = """Computes the metrics that a SeqIO task or mixture defines, over the predictions of a checkpoint.
-Writes the predictions and results.json. For measures of a ranking (nDCG, MAP), see `exaranker evaluate`."""
+Writes the predictions and task_metrics.json. Measures of runs (nDCG, MAP) are `exaranker evaluate`'s."""
 EXAMPLE = """exaranker eval --gin_file gin/runs/eval.gin --gin.MIXTURE_OR_TASK_NAME="'exaranker_sample_label'" \\
     --gin.DATASET_DIR="'out/explanations'" --gin.CHECKPOINT_PATH="'out/model'" --gin.EVAL_OUTPUT_DIR="'out/eval'" """
 

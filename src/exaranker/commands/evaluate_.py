@@ -11,6 +11,7 @@ from exaranker.files import claim_outputs, write_json
 from exaranker.logs import say, show
 
 SUMMARY = """Measures of runs against qrels, over all judged queries, with paired tests between all runs.
+A checkpoint's own metrics on a SeqIO task are `exaranker eval`'s.
 With pyserini and a JDK >= 21, its trec_eval must give the same figures to 4 decimals."""
 EXAMPLE = (
     "exaranker evaluate --qrels qrels.txt --run bm25.trec reranked.trec --measures nDCG@10 RR@10 --output results.json"

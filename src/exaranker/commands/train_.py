@@ -8,7 +8,8 @@ from exaranker.logs import show
 
 SUMMARY = "Fine-tunes a reranker on a SeqIO task or mixture; run again, it continues from the newest checkpoint."
 EXAMPLE = """exaranker train --gin_file t5x_configs/sample_label.gin --gin.MODEL_DIR="'out/model'" \\
-    --gin.DATASET_DIR="'out/explanations'" --dry_run"""
+    --gin.DATASET_DIR="'out/explanations'" --gin.VOCABULARY_PATH="'examples/sample/spiece.model'" --dry_run
+  (out/explanations: exaranker explain --pairs examples/sample/pairs.tsv --output_dir out/explanations --engine none)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

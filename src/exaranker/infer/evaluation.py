@@ -10,11 +10,11 @@ from exaranker.infer.config import EvaluationConfig
 from exaranker.infer.data import read_rows
 from exaranker.infer.run import Inferred, infer
 
-RESULTS = "results.json"
+RESULTS = "task_metrics.json"  # results.json is what `exaranker evaluate` writes
 
 
 def evaluate(config: EvaluationConfig) -> dict[str, Any]:
-    """Predicts, measures, and writes `results.json` in the output directory, beside the predictions.
+    """Predicts, measures, and writes `task_metrics.json` in the output directory, beside the predictions.
 
     >>> from exaranker.infer.config import DatasetConfig
     >>> rows = DatasetConfig("exaranker_sample_label", split="train", dataset_dir="out/explanations", num_examples=4)
