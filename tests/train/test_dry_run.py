@@ -6,24 +6,32 @@ from exaranker.cli import main
 from exaranker.models import ModelConfig
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
+from exaranker.shipped import shipped
 from exaranker.train.config import DataConfig, TrainConfig
 from exaranker.train.dry_run import memory_bytes
 from exaranker.train.setup import abstract_batch, assemble, layout
 
+SAMPLE = shipped("examples/sample")
 
-def test_prints_config_sizes_batch_and_memory_and_touches_nothing(tmp_path, capsys):
+
+def dry_run(model_dir, dataset, **macros):
     bindings = {
-        "MODEL_DIR": str(tmp_path / "model"),
+        "MODEL_DIR": str(model_dir),
+        "DATASET_DIR": str(dataset),
         "MIXTURE_OR_TASK_NAME": "exaranker_sample_label",
         "TASK_FEATURE_LENGTHS": {"inputs": 128, "targets": 16},
         "TRAIN_STEPS": 10,
         "INITIAL_CHECKPOINT_PATH": None,
-        "VOCABULARY_PATH": "spiece.model",
+        "VOCABULARY_PATH": str(SAMPLE / "spiece.model"),
         "BATCH_SIZE": 8,
         "NUM_MICROBATCHES": 2,
     }
-    words = [f"--gin.{name}={value!r}" for name, value in bindings.items()]
+    words = [f"--gin.{name}={value!r}" for name, value in (bindings | macros).items()]
     main(["train", "--gin_file", "models/t5_1_1/tiny.gin", "--gin_file", "runs/finetune.gin", *words, "--dry_run"])
+
+
+def test_prints_config_sizes_batch_and_memory_and_touches_nothing(tmp_path, dataset, capsys):
+    dry_run(tmp_path / "model", dataset)
     printed = capsys.readouterr().out
     # v1.1: two 32,128 x 64 tables; per encoder layer 4 * 64^2 + 3 * 64 * 128 + 2 * 64, per decoder layer as much again
     # for attention and one more norm; two relative biases of 32 x 4; two final norms.
@@ -35,6 +43,23 @@ def test_prints_config_sizes_batch_and_memory_and_touches_nothing(tmp_path, caps
     assert "memory/device about " in lines
     assert "BATCH_SIZE = 8" in printed
     assert "t5.T5Config.emb_dim = 64" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("macro", "value", "message"),
+    [
+        ("MIXTURE_OR_TASK_NAME", "exaranker_sample_lable", "did you mean exaranker_sample_label"),
+        ("DATASET_DIR", "nowhere", "nowhere"),
+        ("VOCABULARY_PATH", "nowhere.model", "nowhere.model"),
+        ("INITIAL_CHECKPOINT_PATH", "nowhere", "nowhere: no such directory"),
+        ("t5.T5Config.vocab_size", 128, "the tokenizer has 4096 pieces, the model 128 embeddings"),
+    ],
+)
+def test_refuses_what_train_would_refuse(macro, value, message, tmp_path, dataset, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        dry_run(tmp_path / "model", dataset, **{macro: value})
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

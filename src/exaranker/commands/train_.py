@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gin_arguments(parser, required=True)
     add_t5x_arguments(parser)
     parser.add_argument(
-        "--dry_run", action="store_true", help="print the resolved config, sizes and the memory estimate, and exit"
+        "--dry_run",
+        action="store_true",
+        help="make all checks, print the resolved config, sizes and the memory estimate, and exit",
     )
     add_process_arguments(parser)
 
@@ -59,8 +61,9 @@ def run(args: argparse.Namespace) -> None:
     from exaranker.train.run import train
 
     if args.dry_run:
-        from exaranker.train.dry_run import describe
+        from exaranker.train.dry_run import check_run, describe
 
+        check_run(config)
         show(f"{gin_text}\n{describe(config)}")
         return
     train(config, gin_text)

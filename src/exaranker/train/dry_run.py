@@ -4,13 +4,39 @@ from typing import Any
 
 import jax
 
+from exaranker.checkpoints.store import has_checkpoint, load_card
 from exaranker.devices.flops import train_flops
 from exaranker.devices.mesh import BATCH_AXES
+from exaranker.errors import InputError
 from exaranker.models import ModelConfig, family_of
+from exaranker.tokenization import load_tokenizer
 from exaranker.train.config import TrainConfig
+from exaranker.train.data import register_task
+from exaranker.train.run import _card
 from exaranker.train.setup import Setup, abstract_batch, assemble
 
 GIB = 2**30
+
+
+def check_run(config: TrainConfig) -> None:
+    """Makes the checks of `train` that need no accelerator: the task and its data, vocabulary, initial checkpoint.
+
+    Raises:
+        InputError: what `train` would refuse.
+    """
+    template = register_task(config)
+    card = _card(config, load_tokenizer(config.data.vocabulary_path), template, "")
+    path = config.initial_checkpoint_path
+    if path is None or has_checkpoint(config.directory):
+        return
+    initial = load_card(path)
+    if initial.tokenizer_digest != card.tokenizer_digest:
+        raise InputError("its tokenizer is not the one at VOCABULARY_PATH", path=path)
+    if config.last_step(initial.step) <= initial.step:
+        raise InputError(
+            f"TRAIN_STEPS {config.train_steps} is not more than the initial checkpoint's step {initial.step}",
+            hint="TRAIN_STEPS counts its steps too; or set TRAIN_STEPS_RELATIVE",
+        )
 
 
 def describe(config: TrainConfig) -> str:
