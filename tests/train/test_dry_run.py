@@ -53,7 +53,7 @@ def test_prints_config_sizes_batch_and_memory_and_touches_nothing(tmp_path, data
         ("DATASET_DIR", "nowhere", "nowhere"),
         ("VOCABULARY_PATH", "nowhere.model", "nowhere.model"),
         ("INITIAL_CHECKPOINT_PATH", "nowhere", "nowhere: no such directory"),
-        ("t5.T5Config.vocab_size", 128, "the tokenizer has 4096 pieces, the model 128 embeddings"),
+        ("t5.T5Config.vocab_size", 128, "the tokenizer has 4000 pieces, the model 128 embeddings"),
     ],
 )
 def test_refuses_what_train_would_refuse(macro, value, message, tmp_path, dataset, capsys):
