@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,8 @@ from exaranker.trec import read_texts
 
 SAMPLE = Path(__file__).parents[1] / "examples/sample"
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+BUDGET = os.environ.get("EXARANKER_TEST_MINUTES")  # set by .ci/run
+BEGAN = time.monotonic()
 
 
 def pytest_configure() -> None:
@@ -32,9 +35,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no worker starts one when the other has nothing left to do."""
+    """Files with slow tests come last, or first without a budget of time: then no worker waits for the other."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path in slow) is (BUDGET is not None))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A gate that must end in time skips the slow tests that are left when its budget is spent, and says so."""
+    if BUDGET is not None and item.get_closest_marker("slow") and time.monotonic() - BEGAN > 60 * float(BUDGET):
+        pytest.skip(f"the budget of {BUDGET} minutes is spent on this machine: `make test` alone runs all tests")
 
 
 def sample_rows(count: int) -> list[ExplainedPair]:
