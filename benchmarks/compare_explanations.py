@@ -20,7 +20,7 @@ from exaranker.errors import InputError
 from exaranker.files import read_lines, write_json
 from exaranker.preprocess.filters.rules import FILTERS, Candidate, copied_share, reason_to_reject, words
 from exaranker.preprocess.inspect.inspection import rejected_rows
-from exaranker.preprocess.pairs.text import read_jsonl
+from exaranker.preprocess.pairs.json_rows import read_jsonl
 from exaranker.schema import read_shard, shard_paths, verify
 
 Key = tuple[str, str]  # question and passage

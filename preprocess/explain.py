@@ -15,6 +15,7 @@ from exaranker.preprocess.pairs.selection import Selection, chunks
 from exaranker.preprocess.prompts.prompter import Prompter
 from exaranker.preprocess.prompts.relevance import RelevanceAsker
 from exaranker.preprocess.recipe import SAMPLING_FIELDS, Recipe, Shard
+from exaranker.schema import Pair
 
 
 class Job(NamedTuple):
@@ -23,7 +24,7 @@ class Job(NamedTuple):
     `explainer` is the LLM's name as the rows carry it; `llm_digest` identifies its weights.
     """
 
-    selection: Selection
+    selection: Selection[Pair]
     input_name: str
     config: ExplainerConfig
     prompter: Prompter

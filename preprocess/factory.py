@@ -10,9 +10,10 @@ from exaranker.preprocess.gin_config import ExplainConfig
 from exaranker.preprocess.pairs.selection import Selection
 from exaranker.preprocess.prompts.prompter import Prompter, load_style
 from exaranker.preprocess.prompts.relevance import RelevanceAsker
+from exaranker.schema import Pair
 
 
-def make_job(selection: Selection, input_name: str, settings: ExplainConfig, engine: str) -> Job:
+def make_job(selection: Selection[Pair], input_name: str, settings: ExplainConfig, engine: str) -> Job:
     """The job that a configuration asks for: its LLM found, its prompt read.
 
     Raises:

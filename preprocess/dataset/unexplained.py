@@ -10,7 +10,9 @@ from exaranker.preprocess.pairs.selection import Selection, chunks
 from exaranker.schema import ExplainedPair, Pair
 
 
-def write_unexplained(selection: Selection, input_name: str, shard_size: int, output_dir: str | Path) -> dict[str, Any]:
+def write_unexplained(
+    selection: Selection[Pair], input_name: str, shard_size: int, output_dir: str | Path
+) -> dict[str, Any]:
     """Fills `output_dir` with the selected pairs, their explanations empty, and returns its complete manifest.
 
     Raises:

@@ -13,6 +13,7 @@ from exaranker.preprocess.engines.runners import EngineSpec, run_overlapping
 if TYPE_CHECKING:
     from exaranker.preprocess.gin_config import ExplainConfig
 
+GIVEN = "given"  # the explanations exist already
 NO_ENGINE = "none"  # pairs as they are, to train on labels only
 
 
@@ -56,3 +57,4 @@ def _server(config: ExplainConfig) -> EngineSpec:
 
 
 ENGINES: dict[str, Callable[[ExplainConfig], EngineSpec]] = {"vllm": _vllm, "server": _server, "ray": _ray}
+CHOICES = (*ENGINES, GIVEN, NO_ENGINE)

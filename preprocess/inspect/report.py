@@ -41,7 +41,7 @@ def _origin(manifest: dict[str, Any]) -> list[str]:
     return [
         f"input       {settings['input']['name']}: {counts['read']} rows, {counts['duplicate']} duplicates, "
         f"{counts['conflicting_label']} with another label, {counts['repeated_ids']} repeated ids, "
-        f"{counts['blank']} blank",
+        f"{counts['blank']} blank{_extra(counts)}",
         f"LLM         {_llm(settings)}",
         f"engine      {_among_shards(manifest, 'engine')}",
         f"repeatable  {_among_shards(manifest, 'repeatable')}",
@@ -49,10 +49,19 @@ def _origin(manifest: dict[str, Any]) -> list[str]:
 
 
 def _llm(settings: dict[str, Any]) -> str:
+    if "given" in settings:
+        names = ", ".join(f"{name} {count}" for name, count in settings["given"]["explainers"].items())
+        return f"none was asked: explanations of {names}, file {settings['given']['file_sha256'][:12]}"
     if "llm" not in settings:
         return "none: pairs without explanations"
     llm, prompt, temperature = settings["llm"], settings["prompt"], settings["sampling"]["temperature"]
     return f"{llm['name']} ({llm['digest'][:19]}), prompt {prompt['name']}, temperature {temperature}"
+
+
+def _extra(counts: dict[str, Any]) -> str:
+    """Counts that are rarely there."""
+    names = {"mojibake": "encoded twice", "other_rank": "left out by rank"}
+    return "".join(f", {counts[name]} {what}" for name, what in names.items() if counts.get(name))
 
 
 def _among_shards(manifest: dict[str, Any], name: str) -> str:

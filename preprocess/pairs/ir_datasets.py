@@ -3,7 +3,7 @@
 Texts are looked up in ir_datasets' own store on disk, a batch at a time, so memory only holds the queries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,6 +83,37 @@ class IrDataset:
         if row.doc_id not in passages:
             raise InputError(f"{self.name}: doc {row.doc_id!r} is judged for {row.query_id!r}, but is not in its docs")
         return passages[row.doc_id].default_text()
+
+
+@dataclass(frozen=True)
+class StoredTexts:
+    """The queries and docs of an id, looked up in ir_datasets' own store."""
+
+    name: str
+
+    def queries(self, ids: Collection[str]) -> dict[str, str]:
+        """The texts of those of the ids that it has."""
+        with _explained(self.name):
+            return {name: self._queries[name] for name in ids if name in self._queries}
+
+    def passages(self, ids: Collection[str]) -> dict[str, str]:
+        """The texts of those of the ids that it has."""
+        with _explained(self.name):
+            return {name: doc.default_text() for name, doc in self._store.get_many(set(ids)).items()}
+
+    @cached_property
+    def _queries(self) -> dict[str, str]:
+        return {query.query_id: query.default_text() for query in self._dataset("queries").queries_iter()}
+
+    @cached_property
+    def _store(self) -> Any:
+        return self._dataset("docs").docs_store()
+
+    def _dataset(self, part: str) -> Any:
+        dataset = load(self.name)
+        if not dataset.has(part):
+            raise InputError(f"the dataset {self.name!r} has no {part}", hint="see https://ir-datasets.com")
+        return dataset
 
 
 def load(name: str) -> Any:

@@ -74,6 +74,17 @@ def beir_files(folder: Path, split: str) -> JudgedFiles:
     return JudgedFiles(queries, corpus, qrels)
 
 
+def text_files(folder: Path) -> tuple[Path, Path]:
+    """The files of queries and of passages of a BEIR or TREC folder.
+
+    Raises:
+        InputError: the folder lacks one of them.
+    """
+    names = BEIR_NAMES if any(_found(folder, name) for name in BEIR_NAMES) else TREC_NAMES[:2]
+    queries, passages = (_needed(folder, name) for name in names)
+    return queries, passages
+
+
 def trec_files(folder: Path) -> JudgedFiles:
     """The topics, passages and qrels of a TREC folder.
 

@@ -3,16 +3,18 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from exaranker.errors import InputError
-from exaranker.preprocess.pairs.text import Reader
+from exaranker.preprocess.pairs.explained import GivenPair
+from exaranker.preprocess.pairs.mojibake import is_mojibake
 from exaranker.schema import Pair
 
 Row = TypeVar("Row")
+PairRow = TypeVar("PairRow", Pair, GivenPair)
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,17 @@ class Quota:
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Generic[PairRow]):
     """The pairs to explain, as a stream that can be read again, with what is known of it from a first reading."""
 
-    reader: Reader
+    reader: Callable[[], Iterator[PairRow]]
     positive_grade: int
     quota: Quota
     num_pairs: int
     digest: str  # sha256 of the selected pairs, in order
     counts: dict[str, Any]
 
-    def pairs(self) -> Iterator[Pair]:
+    def pairs(self) -> Iterator[PairRow]:
         """Yields the selected pairs, reading the input again.
 
         Raises:
@@ -53,7 +55,9 @@ class Selection:
         yield last
 
 
-def select(reader: Reader, positive_grade: int, limit: int | None = None, balance: bool = False) -> Selection:
+def select(
+    reader: Callable[[], Iterator[PairRow]], positive_grade: int, limit: int | None = None, balance: bool = False
+) -> Selection[PairRow]:
     """Reads the input twice: once to check and count every row, once to digest the rows selected.
 
     Raises:
@@ -62,7 +66,11 @@ def select(reader: Reader, positive_grade: int, limit: int | None = None, balanc
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}, expected at least 1")
     dropped: Counter[str] = Counter()
-    labels = Counter(str(pair.label) for pair in unique(reader(), dropped))
+    labels: Counter[str] = Counter()
+    mojibake = 0
+    for pair in unique(reader(), dropped):
+        labels[str(pair.label)] += 1
+        mojibake += is_mojibake(pair.query) or is_mojibake(pair.passage)
     quota = _quota(labels, positive_grade, limit, balance)
     digest, chosen = hashlib.sha256(), Counter[str]()
     for pair in _take(unique(reader(), Counter()), positive_grade, quota):
@@ -75,11 +83,12 @@ def select(reader: Reader, positive_grade: int, limit: int | None = None, balanc
         "unique_by_label": dict(labels),
         "by_label": dict(chosen),
         **{name: dropped[name] for name in ("duplicate", "conflicting_label", "repeated_ids", "blank")},
+        "mojibake": mojibake,
     }
     return Selection(reader, positive_grade, quota, sum(chosen.values()), digest.hexdigest(), counts)
 
 
-def unique(pairs: Iterable[Pair], dropped: Counter[str]) -> Iterator[Pair]:
+def unique(pairs: Iterable[PairRow], dropped: Counter[str]) -> Iterator[PairRow]:
     """Yields pairs without those whose texts came before or are blank, counting both in `dropped`.
 
     A text pair that comes again with another label also counts as `conflicting_label`; ids that come again with
@@ -89,7 +98,7 @@ def unique(pairs: Iterable[Pair], dropped: Counter[str]) -> Iterator[Pair]:
     labels: dict[int, int] = {}
     ids: set[int] = set()
     for pair in pairs:
-        if not pair.query.strip() or not pair.passage.strip():
+        if pair.is_blank:
             dropped["blank"] += 1
             continue
         key = _digest(pair.query, pair.passage)
@@ -111,7 +120,7 @@ def chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def _line(pair: Pair) -> bytes:
+def _line(pair: Pair | GivenPair) -> bytes:
     return json.dumps(pair, ensure_ascii=False).encode() + b"\n"
 
 
@@ -131,7 +140,7 @@ def _quota(labels: dict[str, int], positive_grade: int, limit: int | None, balan
     return Quota(None, per_side if limit is None else min(per_side, max(1, limit // 2)), sides)
 
 
-def _take(pairs: Iterable[Pair], positive_grade: int, quota: Quota) -> Iterator[Pair]:
+def _take(pairs: Iterable[PairRow], positive_grade: int, quota: Quota) -> Iterator[PairRow]:
     if quota.per_side is None:
         yield from islice(pairs, quota.total)
         return

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from exaranker.errors import InputError
-from exaranker.files import read_lines
-from exaranker.preprocess.pairs.text import InputConfig, three_columns, with_text_ids
+from exaranker.preprocess.pairs.columns import read_columns
+from exaranker.preprocess.pairs.text import InputConfig, with_text_ids
 from exaranker.schema import Pair
 
 MAX_SKIPPED = 10  # ExaRanker's script skips 0 to 10 lines before each triple it takes
@@ -23,7 +23,7 @@ def read_triples(path: str | Path, config: InputConfig) -> Iterator[Pair]:
     Raises:
         InputError: a line has another number of columns, or the file has too few lines for `config.positives`.
     """
-    for (query, positive, negative), is_positive in chosen(_triples(path), config, path):
+    for (query, positive, negative), is_positive in chosen(_triples(path, config.quotes), config, path):
         label = config.positive_grade * is_positive
         yield with_text_ids(query, positive if is_positive else negative, label)
 
@@ -70,6 +70,7 @@ def _digest(triple: tuple[str, str, str]) -> bytes:
     return hashlib.blake2b("\x00".join(triple[:2]).encode(), digest_size=8).digest()
 
 
-def _triples(path: str | Path) -> Iterator[tuple[str, str, str]]:
-    for number, line in read_lines(path):
-        yield three_columns(line, "query, positive, negative", path, number)
+def _triples(path: str | Path, quotes: str) -> Iterator[tuple[str, str, str]]:
+    for record in read_columns(path, ("query", "positive", "negative"), quotes):
+        query, positive, negative = record.columns
+        yield query, positive, negative

@@ -24,6 +24,11 @@ class Pair(NamedTuple):
     passage: str
     label: int
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it lacks a query or a passage."""
+        return not (self.query.strip() and self.passage.strip())
+
 
 class ExplainedPair(NamedTuple):
     """One row of an explanation TFRecord: a pair, whether it counts as relevant, and why, in an LLM's words."""

@@ -1,8 +1,11 @@
 """Every reader on files of 10,000 rows of arbitrary text: what was written comes back; damage never goes unsaid."""
 
+import csv
 import gzip
+import io
 import json
 import re
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +39,10 @@ def triples_of(pairs):
     return [(pair.label, pair.query, pair.passage) for pair in pairs]
 
 
+# Quotation marks here are text, and may happen to look like CSV's.
+read_plain = partial(read, quotes="none")
+
+
 def tsv(rows):
     return "".join("\t".join(map(str, row)) + "\n" for row in rows).encode()
 
@@ -51,7 +58,7 @@ def test_tsv_and_jsonl_give_the_same_rows(tmp_path_factory, rows):
     names = ("label", "query", "passage")
     (folder / "pairs.tsv.gz").write_bytes(gzip.compress(tsv(rows), 1))
     (folder / "pairs.jsonl").write_bytes(jsonl(dict(zip(names, row, strict=True)) for row in rows))
-    pairs = read(folder / "pairs.tsv.gz")
+    pairs = read_plain(folder / "pairs.tsv.gz")
     assert triples_of(pairs) == rows
     assert read(folder / "pairs.jsonl") == pairs
 
@@ -76,10 +83,10 @@ def test_triples_by_both_rules(tmp_path_factory, rows, seed):
     path = tmp_path_factory.mktemp("rows") / "triples.tsv"
     rows = [(query, f"{positive} {i}", negative) for i, (query, positive, negative) in enumerate(rows)]
     path.write_bytes(tsv(rows))
-    full = triples_of(read(path, triples="full"))
+    full = triples_of(read_plain(path, triples="full"))
     assert full[::2] == [(1, query, positive) for query, positive, _ in rows]
     assert full[1::2] == [(0, query, negative) for query, _, negative in rows]
-    sampled = triples_of(read(path, positives=400, seed=seed))
+    sampled = triples_of(read_plain(path, positives=400, seed=seed))
     assert [label for label, _, _ in sampled] == [1, 0] * 400
     assert set(sampled) <= set(full)
     places = [full.index(row) // 2 for row in sampled[1::2]]  # negatives end in their row's number
@@ -127,3 +134,14 @@ def test_a_damaged_byte_is_read_as_text_or_reported_at_its_line(tmp_path_factory
     else:
         assert len(pairs) >= 199
         assert len(set(pairs) - set(rows)) <= 2
+
+
+@few
+@given(rows_of(json_field), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+def test_what_a_csv_writer_writes_comes_back(tmp_path_factory, rows, quoting):
+    rows = [(label, query.replace("\r", ""), passage.replace("\r", "")) for label, query, passage in rows]
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter="\t", quoting=quoting, lineterminator="\n").writerows(rows)
+    path = tmp_path_factory.mktemp("rows") / "pairs.tsv"
+    path.write_text(stream.getvalue(), encoding="utf-8", newline="")
+    assert triples_of(read(path)) == rows

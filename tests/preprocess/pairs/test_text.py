@@ -6,8 +6,9 @@ from collections import deque
 import pytest
 
 from exaranker.errors import InputError
+from exaranker.preprocess.pairs.json_rows import read_jsonl
 from exaranker.preprocess.pairs.sources import open_source
-from exaranker.preprocess.pairs.text import InputConfig, read_jsonl, read_tsv, text_id
+from exaranker.preprocess.pairs.text import InputConfig, read_tsv, text_id
 from exaranker.schema import Pair
 
 READERS = {"jsonl": read_jsonl, "tsv": read_tsv}
@@ -62,7 +63,7 @@ def test_wrong_column_count(tmp_path):
 def test_label_that_is_no_integer(tmp_path):
     with pytest.raises(InputError, match=r"pairs.tsv:2: label 'yes' is not an integer \(the label is the grade"):
         list(read_tsv(written(tmp_path, "pairs.tsv", "1\tq\tp\nyes\tq\tp\n")))
-    for label in ("1_0", "1.0", "", " 1", "٣", "99999999999"):
+    for label in ("1_0", "1.5", "", " 1", "٣", "99999999999", "nan", "1e999"):
         with pytest.raises(InputError, match=r"pairs.tsv:1: label '.*' is not an integer"):
             list(read_tsv(written(tmp_path, "pairs.tsv", f"{label}\tq\tp\n")))
     with pytest.raises(InputError, match=r"pairs.jsonl:1: label 1.5 is not an integer"):
@@ -80,10 +81,24 @@ def test_invalid_utf8(tmp_path, form):
     ("line", "message"),
     [
         ("not json", "pairs.jsonl:1: not a JSON object: 'not json'"),
-        ("[1]", r"pairs.jsonl:1: expected a JSON object, got '\[1\]'"),
+        ("1", r"pairs.jsonl:1: expected a JSON object, got '1'"),
+        ("[1]", r"pairs.jsonl\[0\]: expected a JSON object, got 1"),
+        ('[{"query": "q", "passage": "p", "label": 1}, {"query": "q"}]', r"pairs.jsonl\[1\]: label None is not an int"),
+        ("", r"pairs.jsonl:1: not a JSON object: '' \(remove this blank line\)"),
         ('{"query": "q", "label": 1}', "pairs.jsonl:1: 'passage' is missing"),
         ('{"query": 3, "passage": "p", "label": 1}', "'query' is 3, expected a string"),
-        ('{"query": "q", "passage": "p", "label": true}', "label True is not an integer"),
+        ('{"query": "q", "passage": "p", "label": "1"}', "label '1' is not an integer"),
+        ('{"query": "q", "passage": "p", "label": NaN}', "label nan is not an integer"),
+        ('{"query": "q", "passage": "p", "label": 1e400}', "label inf is not an integer"),
+        (
+            '{"query_id": 1.0, "query": "q", "passage": "p", "label": 1}',
+            r"'query_id' is 1.0, a number with a point \(an",
+        ),
+        ('{"query_id": true, "query": "q", "passage": "p", "label": 1}', "'query_id' is True, expected a string"),
+        ('{"query_id": 1, "doc_id": 2, "label": 1}', r"'query' is missing \(rows of ids find their texts with --texts"),
+        ('{"query": "q", "passage": "p", "rank": 1}', r"'label' is missing \(say which ranks count: --relevant_ranks"),
+        ('{"query": "q", "pos": [1]}', "'pos' is 1, expected a string"),
+        ('{"query": "q", "positive_passages": [{"docid": "1"}]}', "'text' is missing"),
         ('{"query": "q", "passage": "p", "label": 3000000000}', "label 3000000000 is not an integer"),
         ("[" * 100_000, r"pairs.jsonl:1: not a JSON object: '\[\[\["),
         (r'{"query": "\ud83d", "passage": "p", "label": 1}', "'query' has half of a surrogate pair"),
@@ -98,7 +113,9 @@ def test_bad_json_rows(tmp_path, line, message):
 def test_unknown_format_and_rule(tmp_path):
     with pytest.raises(InputError, match=r"pairs.txt: the name does not tell the format \(--format jsonl"):
         open_source(str(written(tmp_path, "pairs.txt", "1\tq\tp\n")), None, InputConfig())
-    with pytest.raises(InputError, match=r"pairs.triples is 'ful' \(did you mean full\?\)"):
+    with pytest.raises(
+        InputError, match=r"pairs.triples is 'ful', expected one of sampled, full \(did you mean full\?\)"
+    ):
         InputConfig(triples="ful")
 
 
@@ -142,3 +159,77 @@ def test_format_and_kind_of_source_must_agree(tmp_path):
         open_source(path, "beir", InputConfig())
     with pytest.raises(InputError, match=r"--format tsv does not go with a folder \(one of beir, trec\)"):
         open_source(str(tmp_path), "tsv", InputConfig())
+
+
+def labelled(path, form=None, **config):
+    return [tuple(pair)[2:] for pair in open_source(str(path), form, InputConfig(**config)).reader()]
+
+
+def test_labels_that_are_whole_numbers_otherwise_spelt(tmp_path):
+    rows = [{"query": "q", "passage": f"p{i}", "label": label} for i, label in enumerate((1.0, True, False, -2.0))]
+    path = written(tmp_path, "pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert [label for _, _, label in labelled(path)] == [1, 1, 0, -2]
+    assert [label for _, _, label in labelled(written(tmp_path, "pairs.tsv", "1.0\tq\tp\n-1\tq\tp2\n"))] == [1, -1]
+
+
+def test_ids_that_are_null_are_left_out(tmp_path):
+    row = {"query_id": None, "doc_id": 7, "query": "why", "passage": "because", "label": 1}
+    [pair] = read_jsonl(written(tmp_path, "pairs.jsonl", json.dumps(row)))
+    assert (pair.query_id, pair.doc_id) == (text_id("why"), "7")
+
+
+def test_a_query_with_its_passages(tmp_path):
+    """As Tevatron and sentence-transformers write them."""
+    passages = [{"docid": "3", "title": "Tibia", "text": "A bone."}, {"docid": "4", "title": "", "text": "Iron."}]
+    rows = [
+        {"query_id": "1", "query": "q", "positive_passages": passages[:1], "negative_passages": passages[1:]},
+        {"query": "r", "pos": ["p1", "p2"], "neg": ["n1"]},
+        {"anchor": "s", "positive": "p3", "negative": "n2"},
+    ]
+    path = written(tmp_path, "pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    pairs = list(open_source(str(path), None, InputConfig(positive_grade=2)).reader())
+    assert pairs[:2] == [Pair("1", "3", "q", "Tibia A bone.", 2), Pair("1", "4", "q", "Iron.", 0)]
+    assert [tuple(pair)[2:] for pair in pairs[2:]] == [
+        ("r", "p1", 2),
+        ("r", "p2", 2),
+        ("r", "n1", 0),
+        ("s", "p3", 2),
+        ("s", "n2", 0),
+    ]
+
+
+def test_one_json_array(tmp_path):
+    rows = [{"query": "q", "passage": f"p {i}", "label": i} for i in range(3)]
+    for text in (json.dumps(rows), json.dumps(rows, indent=2)):
+        assert labelled(written(tmp_path, "pairs.json", text)) == [("q", f"p {i}", i) for i in range(3)]
+
+
+def test_ranks_in_the_place_of_labels(tmp_path):
+    rows = [{"query": "q", "passage": f"p {i}", "rank": i, "label": 9} for i in range(1, 6)]
+    path = written(tmp_path, "pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    source = open_source(str(path), None, InputConfig(relevant_ranks=(1,), irrelevant_ranks=(4, 5)))
+    for _ in range(2):  # a second reading does not count twice
+        assert [tuple(pair)[3:] for pair in source.reader()] == [("p 1", 1), ("p 4", 0), ("p 5", 0)]
+        assert source.left_out == {"other_rank": 2}
+    with pytest.raises(InputError, match=r"ranks \[1\] are in pairs.relevant_ranks and in pairs.irrelevant_ranks"):
+        InputConfig(relevant_ranks=(1,), irrelevant_ranks=(1, 2))
+    with pytest.raises(InputError, match=r"relevant_ranks and pairs.irrelevant_ranks go together"):
+        InputConfig(relevant_ranks=(1,))
+    with pytest.raises(InputError, match=r"pairs.tsv: rows of this form have no ranks"):
+        labelled(written(tmp_path, "pairs.tsv", "1\tq\tp\n"), relevant_ranks=(1,), irrelevant_ranks=(2,))
+
+
+def test_rows_of_ids_are_joined(tmp_path):
+    folder = tmp_path / "collection"
+    folder.mkdir()
+    (folder / "queries.tsv").write_text("q1\thow tall\n")
+    (folder / "passages.tsv").write_text("d1\t330 m\nd2\told\n")
+    row = {"query_id": "q1", "doc_id": "d2", "label": 0}
+    path = written(tmp_path, "ids.jsonl", json.dumps(row))
+    [pair] = open_source(str(path), None, InputConfig(), str(folder)).reader()
+    assert pair == Pair("q1", "d2", "how tall", "old", 0)
+    path = written(tmp_path, "ids.jsonl", json.dumps({**row, "doc_id": "d3"}))
+    with pytest.raises(InputError, match=r"collection: has no passage 'd3', which a row names"):
+        list(open_source(str(path), None, InputConfig(), str(folder)).reader())
+    with pytest.raises(InputError, match=r"--texts goes with JSON Lines of ids only"):
+        open_source(str(written(tmp_path, "pairs.tsv", "1\tq\tp\n")), None, InputConfig(), str(folder))
