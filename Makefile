@@ -5,7 +5,7 @@ LOCK := requirements/cpu-py311.lock
 RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint imports types dist lock clean
+.PHONY: setup demo test lint imports types docs dist lock clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -25,13 +25,18 @@ demo: setup
 test: setup
 	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: setup imports
+lint: imports
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .
 
 # The folders are laid out as setup.py maps them: in an editable checkout the mapping is invisible to import-linter.
-imports: setup
-	@rm -rf build/imports && $(RUN)/python setup.py -q build_py --build-lib build/imports 2>/dev/null
+build/imports: setup
+	@rm -rf $@ && $(RUN)/python setup.py -q build_py --build-lib $@ 2>/dev/null
+
+imports: build/imports
 	@cd build/imports && ../../$(RUN)/lint-imports --no-logo --no-cache ../../pyproject.toml
+
+docs: build/imports
+	@NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build -q --strict --site-dir build/site && echo "the pages are in build/site"
 
 # Types are checked on the installed wheel: the folder mapping of setup.py is invisible to an editable checkout.
 types: dist

@@ -25,6 +25,7 @@ PACKAGES = {
     "exaranker.devices": "src/exaranker/devices",
     "exaranker.evaluate": "src/exaranker/evaluate",
     "exaranker.files": "src/exaranker/files",
+    "exaranker.gin_config": "src/exaranker/gin_config",
     "exaranker.infer": "src/exaranker/infer",
     "exaranker.losses": "src/exaranker/losses",
     "exaranker.models": "src/exaranker/models",

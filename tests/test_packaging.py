@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -92,3 +93,17 @@ def test_an_extra_brings_what_its_stage_imports(extra: str) -> None:
 def test_extras_are_those_of_the_documentation() -> None:
     extras = set(distribution("exaranker").metadata.get_all("Provides-Extra") or [])
     assert extras >= {"explain", "train", "tpu", "cuda", "evaluate", "demo", "dev"}
+
+
+def test_every_folder_of_code_is_shipped() -> None:
+    root = Path(__file__).parents[1]
+    found = {
+        file.parent.relative_to(root).as_posix() for top in ("src", "preprocess", "tasks") for file in code(root / top)
+    }
+    listed = (root / "setup.py").read_text()
+    assert [folder for folder in sorted(found) if f'": "{folder}"' not in listed] == []
+
+
+def code(folder: Path) -> list[Path]:
+    """Every Python file in and below a folder."""
+    return sorted(folder.rglob("*.py"))
