@@ -73,5 +73,7 @@ def test_relative_links_and_named_files_exist(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
-    files = re.findall(r"`((?:docs|scripts|tests|benchmarks|src|preprocess|tasks|gin|t5x_configs)/[a-z0-9_/.]+\.\w+)", text)
+    files = re.findall(
+        r"`((?:docs|scripts|tests|benchmarks|src|preprocess|tasks|gin|t5x_configs)/[a-z0-9_/.]+\.\w+)", text
+    )
     assert [file for file in files if not (ROOT / file).exists()] == []
