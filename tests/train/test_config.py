@@ -26,6 +26,13 @@ def test_an_experiment_resolves(path):
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.gin")), ids=lambda path: path.stem)
+def test_of_an_experiment_s_periods_one_divides_the_other_as_t5x_asks(path):
+    config = configured(path, *GIVEN).config
+    shorter, longer = sorted([config.eval.period, config.checkpoint.period])
+    assert longer % shorter == 0
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.gin")), ids=lambda path: path.stem)
 def test_a_header_says_command_result_hardware_and_cost(path):
     header = path.read_text().partition("\ninclude")[0]
     assert re.findall(r"^# (Command|Expected|Hardware|Cost): +\S", header, flags=re.MULTILINE) == [
@@ -63,7 +70,7 @@ def test_a_schedule_ends_with_the_run_unless_told_otherwise(optimizer):
         ("BEST_CHECKPOINTS_TO_KEEP = 2\nEVAL_PERIOD = 0", "BEST_CHECKPOINTS_TO_KEEP is 2, but nothing is evaluated"),
         (
             "BEST_CHECKPOINTS_TO_KEEP = 2\nEVAL_PERIOD = 300",
-            "BEST_CHECKPOINTS_TO_KEEP is 2, but not every checkpoint, one in 1000 steps, is evaluated",
+            "BEST_CHECKPOINTS_TO_KEEP is 2, but not every checkpoint, one in 80 steps, is evaluated",
         ),
     ],
 )
