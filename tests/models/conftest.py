@@ -30,6 +30,28 @@ LLAMA_SHAPE = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
+T5GEMMA_SIDE = {
+    "vocab_size": 160,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "query_pre_attn_scalar": 7,
+    "sliding_window": 4,
+    # So low that they show.
+    "attn_logit_softcapping": 1.5,
+    "final_logit_softcapping": 2.0,
+}
+WIDER = {"hidden_size": 48, "num_attention_heads": 6, "head_dim": 16, "num_key_value_heads": 3, "num_hidden_layers": 2}
+UNCAPPED = {
+    **T5GEMMA_SIDE,
+    "num_key_value_heads": 4,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+}
 GELU = {"feed_forward_proj": "gated-gelu"}
 VARIANTS = {
     "t5_1_0": (transformers.T5Config, T5_SHAPE),
@@ -37,6 +59,14 @@ VARIANTS = {
     "mt5": (transformers.MT5Config, {**T5_SHAPE, **GELU, "tie_word_embeddings": False}),
     "umt5": (transformers.UMT5Config, {**T5_SHAPE, **GELU}),
     "byt5": (transformers.T5Config, {**T5_SHAPE, **GELU, "num_decoder_layers": 1, "tie_word_embeddings": False}),
+    "t5gemma": (
+        transformers.T5GemmaConfig,
+        {"encoder": {**T5GEMMA_SIDE, **WIDER}, "decoder": T5GEMMA_SIDE, "vocab_size": 160},
+    ),
+    "t5gemma_untied": (
+        transformers.T5GemmaConfig,
+        {"encoder": UNCAPPED, "decoder": UNCAPPED, "vocab_size": 160, "tie_word_embeddings": False},
+    ),
     "llama": (transformers.LlamaConfig, {**LLAMA_SHAPE, "tie_word_embeddings": True, "head_dim": 16}),
     "qwen2": (transformers.Qwen2Config, {**LLAMA_SHAPE, "tie_word_embeddings": False}),
     "qwen3": (transformers.Qwen3Config, {**LLAMA_SHAPE, "tie_word_embeddings": True, "head_dim": 12}),
@@ -56,7 +86,7 @@ class Pair(NamedTuple):
     directory: Path
 
     @property
-    def is_t5(self) -> bool:
+    def is_encoder_decoder(self) -> bool:
         return self.theirs.config.is_encoder_decoder
 
 
@@ -76,7 +106,8 @@ def random_huggingface_model(name: str) -> Any:
     config = kind(**shape)
     torch.manual_seed(1)
     auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    model = auto.from_config(config).eval()
+    # torch's own attention leaves soft caps out.
+    model = auto.from_config(config, attn_implementation="eager").eval()
     if name in UNTIED:
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     with torch.no_grad():

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from exaranker import models
+from exaranker.models import family_of
 from exaranker.models.decoder import EXACT_TAIL, DecoderConfig
 from exaranker.models.decoding import first_step_logits, greedy_generate
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
+from exaranker.models.t5gemma import T5GemmaConfig, Widths
 
 T5_TINY = T5Config(
     vocab_size=96,
@@ -27,10 +29,24 @@ T5_TINY = T5Config(
 DECODER_TINY = DecoderConfig(
     vocab_size=96, emb_dim=32, num_heads=4, num_kv_heads=2, num_layers=2, head_dim=8, mlp_dim=48, dtype="float32"
 )
+T5GEMMA_TINY = T5GemmaConfig(
+    **{name: getattr(DECODER_TINY, name) for name in ("vocab_size", "emb_dim", "num_heads", "num_kv_heads", "dtype")},
+    head_dim=8,
+    mlp_dim=48,
+    num_encoder_layers=3,
+    num_decoder_layers=3,
+    encoder_widths=Widths(emb_dim=16, num_heads=4, num_kv_heads=1, head_dim=8, mlp_dim=24),
+    query_scalar=8.0,
+    attention_cap=1.0,
+    logit_cap=2.0,
+    sliding_window=3,
+)
 CONFIGS = {
     "t5": T5_TINY,
     "umt5": T5Config(**{**vars(T5_TINY), "relative_bias_per_layer": True}),
     "t5_scanned": T5Config(**{**vars(T5_TINY), "scan_layers": True}),
+    "t5gemma": T5GEMMA_TINY,
+    "t5gemma_scanned": replace(T5GEMMA_TINY, num_kv_heads=4, scan_layers=True, logits_via_embedding=False),
     "decoder": DECODER_TINY,
     "decoder_prefix": DecoderConfig(**{**vars(DECODER_TINY), "bidirectional_prefix": True}),
     "qwen3": Qwen3Config(**{**vars(DECODER_TINY), "head_dim": 12, "qk_norm": True}),
@@ -56,7 +72,7 @@ def apply(module, params, batch):
 def teacher_forced(config, module, params, row, answer):
     """Logits after the prompt and after each answer token, by one full pass over a single row without padding."""
     prompt = [token for token in row if token]
-    if isinstance(config, T5Config):
+    if not family_of(config).is_decoder_only:
         batch = {"encoder_input_tokens": [prompt], "decoder_input_tokens": [[0, *answer]]}
         start = 0
     else:

@@ -1,6 +1,7 @@
 """One record says what a family is: shapes of batches, stacks of layers, and that its module takes them."""
 
 import dataclasses
+import json
 
 import flax.linen as nn
 import flax.traverse_util
@@ -18,6 +19,7 @@ from exaranker.models.decoder import DecoderConfig
 from exaranker.models.family import Lengths, Stack
 from exaranker.models.stack import unstack_layers
 from exaranker.models.t5 import T5Config
+from exaranker.models.t5gemma import T5GemmaConfig, Widths
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER
 from exaranker.train.step import TrainState, make_train_step
 
@@ -107,8 +109,17 @@ def test_every_matrix_is_split_on_a_mesh(family):
 
 def test_stacks_of_unequal_depth():
     t5, decoder = T5Config(num_encoder_layers=4, num_decoder_layers=2), DecoderConfig(num_layers=5)
-    assert family_of(t5).stacks(t5, Lengths(6, 3)) == [Stack(4, 6, 6), Stack(2, 3, 9)]
-    assert family_of(decoder).stacks(decoder, Lengths(0, 9)) == [Stack(5, 9, 9)]
+    assert family_of(t5).stacks(t5, Lengths(6, 3)) == [Stack(4, 6, 6, t5), Stack(2, 3, 9, t5)]
+    assert family_of(decoder).stacks(decoder, Lengths(0, 9)) == [Stack(5, 9, 9, decoder)]
+
+
+def test_stacks_of_unequal_widths():
+    wide = Widths(emb_dim=16, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=32)
+    config = T5GemmaConfig(num_encoder_layers=4, num_decoder_layers=2, encoder_widths=wide)
+    encoder, decoder = family_of(config).stacks(config, Lengths(6, 3))
+    assert (encoder, decoder[:3]) == (Stack(4, 6, 6, wide), (2, 3, 9))
+    assert (decoder.widths.emb_dim, decoder.widths.num_heads) == (2304, 8)
+    assert models.config_from_json(json.loads(json.dumps(models.config_to_json(config)))) == config
 
 
 def test_another_depth_is_otherwise_the_same_model():

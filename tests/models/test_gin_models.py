@@ -54,6 +54,9 @@ PARAMETERS = {
     "qwen3/0_6b": 596.0,
     "qwen3/4b": 4022.5,
     "qwen3/8b": 8190.7,
+    "t5gemma/s_s": 312.5,
+    "t5gemma/b_b": 591.5,
+    "t5gemma/2b_2b": 5596.9,
 }
 
 

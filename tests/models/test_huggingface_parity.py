@@ -7,13 +7,21 @@ import pytest
 import torch
 
 from exaranker.losses.token import LossConfig, token_losses
+from exaranker.models import t5, t5gemma
 from exaranker.models.decoder import DecoderOnlyLayer
 from exaranker.models.decoding import first_step_logits, greedy_generate
-from exaranker.models.layers import RMSNorm
-from exaranker.models.t5 import DecoderLayer, EncoderLayer
+from exaranker.models.layers import Embedding, RMSNorm
 
 ROWS, LENGTH, TARGET = 64, 14, 7
-LAYERS = (EncoderLayer, DecoderLayer, DecoderOnlyLayer)
+CAPTURED = (
+    t5.EncoderLayer,
+    t5.DecoderLayer,
+    t5gemma.EncoderLayer,
+    t5gemma.DecoderLayer,
+    DecoderOnlyLayer,
+    Embedding,
+    RMSNorm,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,34 +42,34 @@ def inputs():
 def ours(pair, inputs, targets):
     """(logits, {stack: what goes into its first layer, what comes out of each, the last after the final norm})."""
     batch = {"decoder_input_tokens": inputs}
-    if pair.is_t5:
+    if pair.is_encoder_decoder:
         shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
         batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": shifted}
     run = jax.jit(
         lambda params, batch: pair.module.apply(
-            {"params": params}, batch, capture_intermediates=lambda layer, _: isinstance(layer, (*LAYERS, RMSNorm))
+            {"params": params}, batch, capture_intermediates=lambda layer, _: isinstance(layer, CAPTURED)
         )
     )
     logits, captured = run(pair.params, batch)
     outputs = flax.traverse_util.flatten_dict(captured["intermediates"], sep="/")
-    sides = ("encoder", "decoder") if pair.is_t5 else ("decoder",)
-    return np.asarray(logits), {
-        side: hidden_states(pair, side, batch[f"{side}_input_tokens"], outputs) for side in sides
-    }
+    sides = ("encoder", "decoder") if pair.is_encoder_decoder else ("decoder",)
+    return np.asarray(logits), {side: hidden_states(side, outputs) for side in sides}
 
 
-def hidden_states(pair, side, tokens, outputs):
+def hidden_states(side, outputs):
     """What Hugging Face calls so: the embeddings, each layer's output, and the last one's after the final norm."""
     count = sum(name.startswith(f"{side}/layers_") and name.count("/") == 2 for name in outputs)
     layers = [outputs[f"{side}/layers_{index}/__call__"][0][0] for index in range(count - 1)]
-    return [pair.params["token_embedder"]["embedding"][tokens], *layers, outputs[f"{side}/{side}_norm/__call__"][0]]
+    calls = outputs.get(f"{side}_embedder/__call__") or outputs["token_embedder/__call__"]
+    embedded = calls[-1 if side == "decoder" else 0]  # T5 embeds inputs, then targets, with the same table
+    return [embedded, *layers, outputs[f"{side}/{side}_norm/__call__"][0]]
 
 
 @torch.no_grad()
 def theirs(pair, inputs, targets):
     tokens = torch.tensor(inputs)
     mask = (tokens != 0).long()
-    if pair.is_t5:
+    if pair.is_encoder_decoder:
         return pair.theirs(
             input_ids=tokens, attention_mask=mask, labels=torch.tensor(targets), output_hidden_states=True
         )
@@ -79,7 +87,7 @@ def test_every_hidden_state_and_the_logits(pair, inputs, both):
     source, _ = inputs
     logits, states, reference = both
     real = source != 0  # a padding token's own state means nothing and differs
-    if pair.is_t5:
+    if pair.is_encoder_decoder:
         assert_states_close(states["encoder"], reference.encoder_hidden_states, real)
         assert_states_close(states["decoder"], reference.decoder_hidden_states, slice(None))
         assert_close(logits, reference.logits)
@@ -97,7 +105,7 @@ def test_far_apart_tokens(pair):
     assert_close(logits, reference.logits)
     theirs_by_side = {"encoder": "encoder_hidden_states", "decoder": "decoder_hidden_states"}
     for side, found in states.items():
-        name = theirs_by_side[side] if pair.is_t5 else "hidden_states"
+        name = theirs_by_side[side] if pair.is_encoder_decoder else "hidden_states"
         assert_states_close(found, getattr(reference, name), slice(None))
 
 
@@ -110,7 +118,7 @@ def assert_states_close(actual, expected, where):
 def test_loss(pair, inputs, both):
     source, targets = inputs
     logits, _, reference = both
-    if not pair.is_t5:
+    if not pair.is_encoder_decoder:
         logits, targets = logits[:, :-1], source[:, 1:]
     losses = token_losses(logits, targets, LossConfig(z_loss=0.0)).cross_entropy
     weights = targets != 0
@@ -121,7 +129,7 @@ def test_loss(pair, inputs, both):
 def test_greedy_tokens(pair, inputs):
     source, _ = inputs
     tokens = torch.tensor(source)
-    if not pair.is_t5:  # transformers generates from left-padded prompts
+    if not pair.is_encoder_decoder:  # transformers generates from left-padded prompts
         tokens = torch.stack([torch.roll(row, int((row == 0).sum())) for row in tokens])
     eos = 1
     reference = pair.theirs.generate(
@@ -132,7 +140,7 @@ def test_greedy_tokens(pair, inputs):
         eos_token_id=eos,
         pad_token_id=0,
     ).numpy()
-    reference = reference[:, 1:] if pair.is_t5 else reference[:, LENGTH:]
+    reference = reference[:, 1:] if pair.is_encoder_decoder else reference[:, LENGTH:]
     generated = greedy_generate(pair.module, pair.params, source, np.zeros((ROWS, 0), int), 10, eos)
     np.testing.assert_array_equal(generated[:, : reference.shape[1]], reference)
 
@@ -141,5 +149,5 @@ def test_first_step(pair, inputs, both):
     source, _ = inputs
     ids = np.array([17, 90])
     reference = both[2].logits.numpy()
-    last = np.zeros(ROWS, int) if pair.is_t5 else (source != 0).sum(1) - 1
+    last = np.zeros(ROWS, int) if pair.is_encoder_decoder else (source != 0).sum(1) - 1
     assert_close(first_step_logits(pair.module, pair.params, source, ids), reference[np.arange(ROWS), last][:, ids])

@@ -53,8 +53,10 @@ def _positions(name: str, source: int, target: int) -> int:
 
 def _attention(config: ModelConfig, lengths: Lengths) -> float:
     stacks = family_of(config).stacks(config, lengths)
-    pairs = sum(stack.layers * stack.positions * stack.keys for stack in stacks)
-    return 4.0 * config.num_heads * config.head_dim * pairs
+    return sum(
+        4.0 * stack.layers * stack.positions * stack.keys * stack.widths.num_heads * stack.widths.head_dim
+        for stack in stacks
+    )
 
 
 def _measured_peak(device: Any, dtype: str, size: int = 1024, repeats: int = 8) -> float:

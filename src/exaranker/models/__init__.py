@@ -1,7 +1,7 @@
 """Rankers as flax modules: build one from its configuration, and keep configurations as JSON."""
 
-from dataclasses import asdict, fields
-from typing import Any
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
@@ -40,7 +40,8 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
     >>> config_to_json(FAMILIES["t5"].config(vocab_size=128))["family"]
     't5'
     """
-    return {"family": family_of(config).name, **asdict(config), "mlp_activations": list(config.mlp_activations)}
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    return {"family": family_of(config).name, **values}
 
 
 def config_from_json(value: dict[str, Any]) -> ModelConfig:
@@ -54,8 +55,14 @@ def config_from_json(value: dict[str, Any]) -> ModelConfig:
     if family not in FAMILIES:
         raise InputError(f"unknown model family {family!r}", hint=nearest(str(family), FAMILIES))
     kind = FAMILIES[family].config
-    known = {field.name for field in fields(kind)}
+    known = {field.name: field.type for field in fields(kind)}
     for name in sorted(given.keys() - known):
         raise InputError(f"unknown field {name!r} in a {family} configuration", hint=nearest(name, known))
-    given["mlp_activations"] = tuple(given["mlp_activations"])
-    return kind(**given)
+    return kind(**{name: _from_json(known[name], value) for name, value in given.items()})
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        record: Any = next(filter(is_dataclass, get_args(kind)))
+        return record(**value)
+    return tuple(value) if isinstance(value, list) else value

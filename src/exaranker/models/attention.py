@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from exaranker.models.layers import FAN_IN, Dense, Dropout, RMSNorm, constrain
+from exaranker.models.layers import FAN_IN, Dense, Dropout, RMSNorm, capped, constrain
 from exaranker.models.matmul import matmul, matmul_transposed
 from exaranker.models.positions import rotate
 
@@ -33,7 +33,7 @@ def causal_mask(
 class SelfAttention(nn.Module):
     """Attention of a sequence to itself; rotary if `rope_theta`, cached if called with `slots`.
 
-    T5 folds the usual 1/sqrt(head_dim) into the query's initial values; `scale_logits` keeps it in the forward pass.
+    T5 folds the usual 1/sqrt(head_dim) into the query's initial values; `logit_scale` puts it into the forward pass.
     """
 
     width: int
@@ -43,7 +43,8 @@ class SelfAttention(nn.Module):
     dtype: str
     dropout_rate: float
     train: bool
-    scale_logits: bool = False
+    logit_scale: float | None = None
+    logit_cap: float | None = None
     qkv_bias: bool = False
     rope_theta: float | None = None
     qk_norm_epsilon: float | None = None  # each head's queries and keys are normalised
@@ -58,7 +59,7 @@ class SelfAttention(nn.Module):
         slots: Int[Array, "batch"] | None = None,
     ) -> Float[Array, "batch query embed"]:
         def project(name: str, heads: int) -> Float[Array, "batch query heads dim"]:
-            scale = 1.0 if self.scale_logits or name != "query" else self.head_dim**-0.5
+            scale = 1.0 if self.logit_scale or name != "query" else self.head_dim**-0.5
             return _heads(self.width, heads, self.head_dim, self.dtype, name, scale, self.qkv_bias)(x).reshape(
                 *x.shape[:2], heads, self.head_dim
             )
@@ -76,13 +77,13 @@ class SelfAttention(nn.Module):
         if self.rope_theta is not None:
             assert positions is not None
             query, key = (rotate(x, positions, self.rope_theta, mask.shape[-1]) for x in (query, key))
-        if self.scale_logits:
-            query = query * self.head_dim**-0.5
+        if self.logit_scale is not None:
+            query = query * self.logit_scale
         key, value = _by_head(key, self.dtype), _by_head(value, self.dtype)
         if slots is not None:
             key, value = self._cache("keys", key, slots, mask), self._cache("values", value, slots, mask)
         dropout = Dropout(self.dropout_rate, self.train)
-        context = attend(_by_head(query, self.dtype), key, value, mask, bias, self.dtype, dropout)
+        context = attend(_by_head(query, self.dtype), key, value, mask, bias, self.dtype, dropout, self.logit_cap)
         return _output(self.num_heads * self.head_dim, self.width, self.dtype)(context)
 
     def _cache(
@@ -97,7 +98,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of the decoder to the encoded input (T5: no logit scaling, no biases)."""
+    """Attention of the decoder to the encoded input. T5 has a key head per query head and does not scale logits."""
 
     width: int
     num_heads: int
@@ -105,6 +106,10 @@ class CrossAttention(nn.Module):
     dtype: str
     dropout_rate: float
     train: bool
+    num_kv_heads: int | None = None
+    memory_width: int | None = None
+    logit_scale: float | None = None
+    logit_cap: float | None = None
 
     @nn.compact
     def __call__(
@@ -114,22 +119,22 @@ class CrossAttention(nn.Module):
         mask: Bool[Array, "batch 1 query key"],
         cached: bool = False,
     ) -> Float[Array, "batch query embed"]:
-        project = [
-            _heads(self.width, self.num_heads, self.head_dim, self.dtype, name, scale)
-            for name, scale in (("query", self.head_dim**-0.5), ("key", 1.0), ("value", 1.0))
-        ]
-        query = self._split(project[0](x))
+        width, kv_heads = self.memory_width or self.width, self.num_kv_heads or self.num_heads
+        init_scale = 1.0 if self.logit_scale else self.head_dim**-0.5
+        project = [_heads(self.width, self.num_heads, self.head_dim, self.dtype, "query", init_scale)]
+        project += [_heads(width, kv_heads, self.head_dim, self.dtype, name) for name in ("key", "value")]
+        query = self._split(project[0](x) * (self.logit_scale or 1.0))
         dropout = Dropout(self.dropout_rate, self.train)
-        if x.shape[1] == 1 and not cached:
-            kernels = [module.kernel.reshape(self.width, self.num_heads, self.head_dim) for module in project[1:]]
-            context = attend_absorbed(query, encoded, kernels[0], kernels[1], mask, self.dtype, dropout)
+        if x.shape[1] == 1 and not cached and kv_heads == self.num_heads:
+            kernels = [module.kernel.reshape(width, kv_heads, self.head_dim) for module in project[1:]]
+            context = attend_absorbed(query, encoded, kernels[0], kernels[1], mask, self.dtype, dropout, self.logit_cap)
         else:
             key, value = (self._memory(module, encoded, cached) for module in project[1:])
-            context = attend(query, key, value, mask, None, self.dtype, dropout)
+            context = attend(query, key, value, mask, None, self.dtype, dropout, self.logit_cap)
         return _output(self.num_heads * self.head_dim, self.width, self.dtype)(context)
 
     def _split(self, projected: Float[Array, "batch length joined"]) -> Float[Array, "batch heads length dim"]:
-        return _by_head(projected.reshape(*projected.shape[:2], self.num_heads, self.head_dim), self.dtype)
+        return _by_head(projected.reshape(*projected.shape[:2], -1, self.head_dim), self.dtype)
 
     def _memory(self, module: Dense, encoded: Array, cached: bool) -> Float[Array, "batch heads key dim"]:
         """Projects the encoded input; while generating, once only."""
@@ -146,12 +151,13 @@ def attend(
     bias: Float[Array, "1 heads query key"] | None,
     dtype: str,
     dropout: nn.Module,
+    cap: float | None = None,
 ) -> Float[Array, "batch query joined"]:
     """Softmax attention. Query heads that share a key head are folded into its query axis, so keys are not repeated."""
     batch, heads, length, dim = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, dim)
     logits = matmul_transposed(grouped, key, dtype).reshape(batch, heads, length, -1)
-    weights = dropout(_softmax(logits, mask, bias).astype(dtype))
+    weights = dropout(_softmax(capped(logits, cap), mask, bias).astype(dtype))
     context = matmul(weights.reshape(batch, key.shape[1], -1, weights.shape[-1]), value, dtype)
     return context.astype(dtype).reshape(batch, heads, length, dim).swapaxes(1, 2).reshape(batch, length, -1)
 
@@ -164,11 +170,12 @@ def attend_absorbed(
     mask: Bool[Array, "batch 1 1 key"],
     dtype: str,
     dropout: nn.Module,
+    cap: float | None = None,
 ) -> Float[Array, "batch 1 joined"]:
     """The same for one query per row: projects the query and the context, and never the whole encoded input."""
     by_head = matmul(query[:, :, 0].swapaxes(0, 1), key_kernel.transpose(1, 2, 0), dtype).swapaxes(0, 1)
     logits = matmul_transposed(by_head, encoded, dtype)[:, :, None]
-    weights = dropout(_softmax(logits, mask, None).astype(dtype))[:, :, 0]
+    weights = dropout(_softmax(capped(logits, cap), mask, None).astype(dtype))[:, :, 0]
     mixed = matmul(weights, encoded, dtype).swapaxes(0, 1)
     context = matmul(mixed, value_kernel.swapaxes(0, 1), dtype).swapaxes(0, 1)
     return context.astype(dtype).reshape(query.shape[0], 1, -1)

@@ -48,10 +48,11 @@ class DecoderConfig:
     remat: Annotated[Remat, Macro("REMAT")] = "none"
 
     def __post_init__(self) -> None:
-        check(self, "DecoderConfig.")
+        kind = type(self).__name__
+        check(self, f"{kind}.")
         if self.num_heads % self.num_kv_heads:
-            heads = f"DecoderConfig.num_heads {self.num_heads}"
-            raise InputError(f"{heads} is not a multiple of DecoderConfig.num_kv_heads {self.num_kv_heads}")
+            heads = f"{kind}.num_heads {self.num_heads}"
+            raise InputError(f"{heads} is not a multiple of {kind}.num_kv_heads {self.num_kv_heads}")
 
 
 class PromptSlots(NamedTuple):
@@ -83,7 +84,7 @@ class DecoderOnlyLayer(nn.Module):
             config.dtype,
             config.dropout_rate,
             self.train,
-            scale_logits=True,
+            logit_scale=config.head_dim**-0.5,
             qkv_bias=config.qkv_bias,
             rope_theta=config.rope_theta,
             qk_norm_epsilon=config.layer_norm_epsilon if config.qk_norm else None,

@@ -10,18 +10,20 @@ import numpy as np
 from exaranker.models.decoder import DecoderConfig, DecoderOnly
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5, T5Config
+from exaranker.models.t5gemma import T5Gemma, T5GemmaConfig
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER
 
-ModelConfig = T5Config | DecoderConfig | Qwen3Config
+ModelConfig = T5Config | T5GemmaConfig | DecoderConfig | Qwen3Config
 BatchShapes = dict[str, tuple[tuple[int, int], Any]]  # feature -> ((rows, length), dtype)
 
 
 class Stack(NamedTuple):
-    """Layers of one shape: how many, over how many positions, and how many positions each of these attends to."""
+    """Layers of one shape: how many, over how many positions, how many each of these attends to, and how wide."""
 
     layers: int
     positions: int
     keys: int
+    widths: Any  # has emb_dim, num_heads, head_dim, mlp_dim
 
 
 class Lengths(NamedTuple):
@@ -58,12 +60,18 @@ class ModelFamily:
     def stacks(self, config: ModelConfig, lengths: Lengths) -> list[Stack]:
         """The stacks of a model, the encoder's first; a decoder attends to the encoded input too.
 
-        >>> FAMILIES["t5"].stacks(T5Config(), Lengths(512, 128))
-        [Stack(layers=8, positions=512, keys=512), Stack(layers=8, positions=128, keys=640)]
+        >>> [stack[:3] for stack in FAMILIES["t5"].stacks(T5Config(), Lengths(512, 128))]
+        [(8, 512, 512), (8, 128, 640)]
         """
         encoder, decoder = lengths
-        spans = [(decoder, decoder)] if self.is_decoder_only else [(encoder, encoder), (decoder, decoder + encoder)]
-        return [Stack(getattr(config, depth), *span) for depth, span in zip(self.depths, spans, strict=True)]
+        spans = {"encoder": (encoder, encoder), "decoder": (decoder, decoder + encoder)}
+        if self.is_decoder_only:
+            del spans["encoder"]
+        return [
+            # Stacks of unlike widths are fields of their own.
+            Stack(getattr(config, depth), *span, getattr(config, side, config))
+            for depth, (side, span) in zip(self.depths, spans.items(), strict=True)
+        ]
 
     def at_depth(self, config: ModelConfig, layers: int) -> ModelConfig:
         """The same model with another number of layers in each stack."""
@@ -98,6 +106,7 @@ FAMILIES = {
     family.name: family
     for family in (
         ModelFamily("t5", T5Config, T5, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
+        ModelFamily("t5gemma", T5GemmaConfig, T5Gemma, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
         ModelFamily("decoder", DecoderConfig, DecoderOnly, DECODER_ONLY, ("num_layers",)),
         ModelFamily("qwen3", Qwen3Config, DecoderOnly, DECODER_ONLY, ("num_layers",)),
     )

@@ -73,14 +73,15 @@ class RMSNorm(nn.Module):
     dtype: str
     epsilon: float
     axis: str = "embed"
+    offset: float = 0.0  # Gemma multiplies by 1 + scale
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch embed"]) -> Float[Array, "*batch embed"]:
-        init = partitioned(nn.initializers.ones_init(), (self.axis,))
+        init = partitioned(nn.initializers.constant(1.0 - self.offset), (self.axis,))
         scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
         x = x.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        return (x * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(self.dtype)
+        return (x * jax.lax.rsqrt(mean_square + self.epsilon) * (self.offset + scale)).astype(self.dtype)
 
 
 class Mlp(nn.Module):
@@ -112,18 +113,24 @@ class Embedding(nn.Module):
     vocab_size: int
     width: int
     embedding_init: Initializer = nn.initializers.normal(1.0)
+    scale: float = 1.0  # of embeddings on the way in
 
     def setup(self) -> None:
         init = partitioned(self.embedding_init, ("vocab", "embed"))
         self.embedding = self.param("embedding", init, (self.vocab_size, self.width), jnp.float32)
 
     def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
-        return constrain(jnp.take(self.embedding, tokens, axis=0), "batch", "length", "embed")
+        return constrain(jnp.take(self.embedding, tokens, axis=0) * self.scale, "batch", "length", "embed")
 
 
 def Dropout(rate: float, train: bool) -> nn.Module:  # noqa: N802 - reads as the module it returns
     """Dropout that drops a feature along the whole sequence, as T5 was trained with: next to no random bits to draw."""
     return nn.Dropout(rate, broadcast_dims=(-2,), deterministic=not train)
+
+
+def capped(logits: Float[Array, "*shape"], cap: float | None) -> Float[Array, "*shape"]:
+    """Squeezes logits smoothly into -cap..cap (Gemma 2, arXiv 2408.00118)."""
+    return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
 def vocabulary_logits(

@@ -1,7 +1,9 @@
 """Qwen3 (arXiv 2505.09388): the Llama architecture, but each head normalises its queries and keys; without biases."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from exaranker.checks import Positive, above
 from exaranker.models.decoder import DecoderConfig
 
 
@@ -9,14 +11,14 @@ from exaranker.models.decoder import DecoderConfig
 class Qwen3Config(DecoderConfig):
     """The shape of a Qwen3, whose heads are as wide as it says, not `emb_dim / num_heads`; the defaults are 0.6B's."""
 
-    vocab_size: int = 151936
-    emb_dim: int = 1024
-    num_heads: int = 16
-    num_kv_heads: int = 8
-    num_layers: int = 28
-    head_dim: int = 128
-    mlp_dim: int = 3072
-    rope_theta: float = 1000000.0
+    vocab_size: Positive = 151936
+    emb_dim: Positive = 1024
+    num_heads: Positive = 16
+    num_kv_heads: Positive = 8
+    num_layers: Positive = 28
+    head_dim: Positive = 128
+    mlp_dim: Positive = 3072
+    rope_theta: Annotated[float, above(0)] = 1000000.0
     qk_norm: bool = True
-    layer_norm_epsilon: float = 1e-6
-    max_positions: int = 40960
+    layer_norm_epsilon: Annotated[float, above(0)] = 1e-6
+    max_positions: Positive = 40960

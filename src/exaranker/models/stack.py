@@ -36,8 +36,11 @@ def run_layers(
     train: bool,
     x: Float[Array, "batch length embed"],
     *shared: Any,
+    each: np.ndarray | None = None,
 ) -> Float[Array, "batch length embed"]:
     """Runs `count` layers, each `layer(config, train)(x, *shared) -> (x, None)`, inside a compact method.
+
+    Where layers differ, the element of `each` that is a layer's own comes before what they share.
 
     Unrolled, the parameters are `layers_0`, `layers_1`, ...; scanned they are one `layers` with a leading axis, which
     compiles in a time that does not grow with depth.
@@ -46,17 +49,19 @@ def run_layers(
         layer = nn.remat(layer, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scan_layers)
     if not config.scan_layers:
         for index in range(count):
-            x, _ = layer(config, train, name=f"layers_{index}")(x, *shared)
+            own = () if each is None else (each[index],)
+            x, _ = layer(config, train, name=f"layers_{index}")(x, *own, *shared)
         return x
+    own = () if each is None else (each,)
     scanned = nn.scan(
         layer,
         variable_axes={"params": 0, "cache": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast,) * len(shared),
+        in_axes=(0,) * len(own) + (nn.broadcast,) * len(shared),
         length=count,
         metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    x, _ = scanned(config, train, name="layers")(x, *shared)
+    x, _ = scanned(config, train, name="layers")(x, *own, *shared)
     return x
 
 

@@ -3,17 +3,17 @@
 Parameters are named and shaped as T5X's minimal T5, in fp32; the residual stream, norms, softmax and logits are fp32.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from exaranker.checks import ActivationType, DropoutRate, Macro, Positive, above, check
-from exaranker.models.attention import CrossAttention, SelfAttention, attention_mask, causal_mask
-from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, constrain, vocabulary_logits
+from exaranker.models.attention import CrossAttention, SelfAttention, attention_mask
+from exaranker.models.encoder_decoder import Context, EncoderDecoder
+from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, vocabulary_logits
 from exaranker.models.positions import RelativeBias
 from exaranker.models.stack import Remat, run_layers
 
@@ -43,20 +43,6 @@ class T5Config:
 
     def __post_init__(self) -> None:
         check(self, "T5Config.")
-
-
-class Context(NamedTuple):
-    """What the decoder knows of the input."""
-
-    encoded: Float[Array, "batch length embed"]
-    segments: Int[Array, "batch length"]  # 0 is padding
-
-
-class Generation(NamedTuple):
-    """What stays the same from one generated token to the next."""
-
-    context: Context
-    slots: Int[Array, "1 slots"]  # the positions there is room for in the cache
 
 
 class EncoderLayer(nn.Module):
@@ -170,7 +156,7 @@ class Decoder(nn.Module):
         return vocabulary_logits(x, rows, config.dtype, token_ids)
 
 
-class T5(nn.Module):
+class T5(EncoderDecoder):
     """An encoder-decoder Transformer."""
 
     config: T5Config
@@ -180,53 +166,8 @@ class T5(nn.Module):
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
 
-    def __call__(
-        self, batch: Mapping[str, Int[Array, "batch length"]], train: bool = False
-    ) -> Float[Array, "batch target vocab"]:
-        """Logits for every target position of a (possibly packed) SeqIO batch."""
-        context = self.encode(batch["encoder_input_tokens"], batch.get("encoder_segment_ids"), train)
-        tokens = batch["decoder_input_tokens"]
-        segments = batch.get("decoder_segment_ids", jnp.ones_like(tokens))
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        mask = causal_mask(positions, positions) & attention_mask(segments, segments)
-        return self._decode(tokens, context, mask, segments, train)
-
-    def encode(
-        self,
-        tokens: Int[Array, "batch length"],
-        segments: Int[Array, "batch length"] | None = None,
-        train: bool = False,
-    ) -> Context:
-        """Encodes right-padded (or packed) inputs."""
-        segments = (tokens != 0).astype(jnp.int32) if segments is None else segments
-        encoded = self.encoder(self.token_embedder(tokens), attention_mask(segments, segments), train)
-        return Context(constrain(encoded, "batch", "length", "embed"), segments)
-
-    def first_step(self, tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"]) -> Float[Array, "batch k"]:
-        """Logits of `token_ids` as the first target token."""
-        context = self.encode(tokens)
-        start = jnp.zeros((tokens.shape[0], 1), jnp.int32)
-        mask = jnp.ones((1, 1, 1, 1), bool)
-        return self._decode(start, context, mask, jnp.ones_like(start), token_ids=token_ids)[:, 0]
-
-    def begin(
-        self, tokens: Int[Array, "batch length"], prefix: Int[Array, "batch forced"], num_new: int
-    ) -> tuple[Float[Array, "batch vocab"], Generation, Int[Array, "batch"]]:
-        """Encodes the input and forces a prefix. Returns next-token logits, what `extend` needs, and the next slots."""
-        started = jnp.pad(prefix, ((0, 0), (1, 0)))
-        generation = Generation(self.encode(tokens), jnp.arange(started.shape[1] + num_new)[None])
-        first = jnp.zeros(tokens.shape[0], jnp.int32)
-        return self._step(started, generation, first), generation, first + started.shape[1]
-
-    def extend(
-        self, token: Int[Array, "batch"], generation: Generation, slots: Int[Array, "batch"]
-    ) -> Float[Array, "batch vocab"]:
-        """Appends one token to the cached sequence and returns the logits of the next."""
-        return self._step(token[:, None], generation, slots)
-
-    def _step(self, tokens: Array, generation: Generation, slots: Array) -> Float[Array, "batch vocab"]:
-        mask = causal_mask(slots[:, None] + jnp.arange(tokens.shape[1]), generation.slots)
-        return self._decode(tokens, generation.context, mask, jnp.ones_like(tokens), slots=slots)[:, -1]
+    def _embed_inputs(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
+        return self.token_embedder(tokens)
 
     def _decode(
         self,

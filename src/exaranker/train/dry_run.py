@@ -9,6 +9,7 @@ from exaranker.devices.flops import train_flops
 from exaranker.devices.mesh import BATCH_AXES
 from exaranker.errors import InputError
 from exaranker.models import ModelConfig, family_of
+from exaranker.models.family import Stack
 from exaranker.tokenization import load_tokenizer
 from exaranker.train.config import TrainConfig
 from exaranker.train.data import register_task
@@ -72,23 +73,22 @@ def activation_bytes(config: TrainConfig, rows: int) -> int:
     lengths = family.lengths(config.data.task_feature_lengths)
     logits = 2 * 4 * lengths.decoder * model.vocab_size
     stacks = family.stacks(model, lengths)
-    kept = sum(stack.layers * stack.positions * _kept(model, model.remat, stack.keys) for stack in stacks)
-    again = max(
-        stack.positions * (_kept(model, "none", stack.keys) - _kept(model, model.remat, stack.keys)) for stack in stacks
-    )
+    kept = sum(stack.layers * _kept(model, stack, model.remat) for stack in stacks)
+    again = max(_kept(model, stack, "none") - _kept(model, stack, model.remat) for stack in stacks)
     return rows * (kept + max(logits, again))
 
 
-def _kept(model: ModelConfig, remat: str, keys: int) -> int:
-    """Bytes per position and layer; `keys` is how many positions one attends to."""
-    joined, gates = model.num_heads * model.head_dim, len(model.mlp_activations)
-    width = 2 if model.dtype == "bfloat16" else 4
-    total = 4 * model.emb_dim
+def _kept(model: ModelConfig, stack: Stack, remat: str) -> int:
+    """Bytes of a layer and row."""
+    widths, gates = stack.widths, len(model.mlp_activations)
+    joined, width = widths.num_heads * widths.head_dim, 2 if model.dtype == "bfloat16" else 4
+    total = 4 * widths.emb_dim
     if remat != "full":
-        total += 4 * (4 * joined + 2 * model.emb_dim + gates * model.mlp_dim)
+        total += 4 * (4 * joined + 2 * widths.emb_dim + gates * widths.mlp_dim)
     if remat == "none":
-        total += width * (4 * joined + 4 * model.emb_dim + 2 * gates * model.mlp_dim) + 8 * model.num_heads * keys
-    return total
+        total += width * (4 * joined + 4 * widths.emb_dim + 2 * gates * widths.mlp_dim)
+        total += 8 * widths.num_heads * stack.keys
+    return stack.positions * total
 
 
 def _model_lines(setup: Setup) -> list[str]:

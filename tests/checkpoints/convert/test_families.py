@@ -2,12 +2,14 @@
 
 import pytest
 
-from exaranker.checkpoints.convert.families import CONVERSIONS, exported_as, from_hf_config
+from exaranker.checkpoints.convert.families import CONVERSIONS, exported_as, from_hf_config, to_hf_config
 from exaranker.errors import InputError
 from exaranker.models import FAMILIES
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
+from exaranker.models.t5gemma import T5GemmaConfig, Widths
+from exaranker.tokenization import load_tokenizer
 
 LLAMA = {
     "model_type": "llama",
@@ -67,6 +69,63 @@ def test_the_heads_of_a_qwen3_are_128_wide_unless_it_says_otherwise():
     assert widths == [128, 64]
 
 
+SIDE = {key: value for key, value in LLAMA.items() if key not in ("model_type", "rms_norm_eps")}
+
+
+def t5gemma(encoder, decoder):
+    parts = {"encoder": encoder, "decoder": decoder}
+    sides = {name: {**SIDE, "num_key_value_heads": 2, **part} for name, part in parts.items()}
+    return from_hf_config({"model_type": "t5gemma", **sides}, ())
+
+
+def test_each_side_of_a_t5gemma_has_widths_and_depth_of_its_own():
+    config = t5gemma({"hidden_size": 48, "num_hidden_layers": 5}, {"final_logit_softcapping": None})
+    assert config == T5GemmaConfig(
+        vocab_size=96,
+        emb_dim=32,
+        num_heads=4,
+        num_kv_heads=2,
+        num_encoder_layers=5,
+        num_decoder_layers=3,
+        mlp_dim=48,
+        encoder_widths=Widths(emb_dim=48, num_heads=4, num_kv_heads=2, head_dim=256, mlp_dim=48),
+        logit_cap=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "pattern"),
+    [
+        ("ss", ("sliding",)),
+        ("fff", ("full",)),
+        ("sfs", ("sliding", "full")),
+        ("ssfssf", ("sliding", "sliding", "full")),
+        ("sff", ("sliding", "full", "full")),
+    ],
+)
+def test_the_pattern_of_layer_types(kinds, pattern):
+    names = {"s": "sliding_attention", "f": "full_attention"}
+    side = {"num_hidden_layers": len(kinds), "layer_types": [names[kind] for kind in kinds]}
+    config = t5gemma(side, side)
+    assert config.attention_pattern == pattern
+    written = to_hf_config(config, load_tokenizer("byt5"))
+    assert [written[name]["layer_types"] for name in ("encoder", "decoder")] == [side["layer_types"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "message"),
+    [
+        ({"sliding_window": 128}, {}, "encoder and decoder differ in sliding_window: 128 and 4096"),
+        ({}, {"hidden_activation": "silu"}, "hidden_activation 'silu' is not supported"),
+        ({}, {"layer_types": ["full_attention"]}, "layer_types .* are not supported"),
+        ({}, {"hidden_size": None}, "config.json has no hidden_size"),
+    ],
+)
+def test_what_no_t5gemma_of_ours_computes_is_refused(encoder, decoder, message):
+    with pytest.raises(InputError, match=message):
+        t5gemma(encoder, decoder)
+
+
 def test_mt5_never_scales_its_logits():
     shape = dict.fromkeys(("vocab_size", "d_model", "num_heads", "num_layers", "d_kv", "d_ff"), 8)
     kinds = {kind: from_hf_config({"model_type": kind, **shape}, ()).scale_logits for kind in ("t5", "mt5", "umt5")}
@@ -81,6 +140,7 @@ def test_mt5_never_scales_its_logits():
         (DecoderConfig(), "llama"),
         (DecoderConfig(qkv_bias=True), "qwen2"),
         (Qwen3Config(), "qwen3"),
+        (T5GemmaConfig(), "t5gemma"),
     ],
 )
 def test_the_model_type_of_an_export(config, model_type):

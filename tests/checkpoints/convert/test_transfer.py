@@ -346,6 +346,26 @@ def test_decoder_only_round_trip(tmp_path, kind, tied):
     assert not (tmp_path / "t5x").exists()
 
 
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_t5gemma_round_trip(tmp_path, tied):
+    sizes = {"vocab_size": 4096, "intermediate_size": 48, "num_hidden_layers": 2, "num_key_value_heads": 2}
+    sizes |= {"num_attention_heads": 4, "head_dim": 8}
+    sides = {name: {**sizes, "hidden_size": width} for name, width in (("encoder", 48), ("decoder", 32))}
+    config = transformers.T5GemmaConfig(**sides, vocab_size=4096, tie_word_embeddings=tied)
+    original = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
+    original.save_pretrained(tmp_path / "theirs")
+    words = ("--checkpoint", tmp_path / "theirs", "--format", "hf", "--output", tmp_path / "ours")
+    assert run("import", *words, "--tokenizer", SPIECE) == 0
+    assert run("export", "--checkpoint", tmp_path / "ours", "--format", "hf", "--output", tmp_path / "back") == 0
+    assert_same(load_file(tmp_path / "back/model.safetensors"), load_file(tmp_path / "theirs/model.safetensors"))
+    again = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "back").eval()
+    batch = {"input_ids": torch.tensor([[5, 9, 3, 7]]), "decoder_input_ids": torch.tensor([[2, 8]])}
+    with torch.no_grad():
+        assert torch.equal(again(**batch).logits, original(**batch).logits)
+    assert run("export", "--checkpoint", tmp_path / "ours", "--format", "t5x", "--output", tmp_path / "t5x") == 2
+    assert not (tmp_path / "t5x").exists()
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
