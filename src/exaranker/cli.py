@@ -26,6 +26,7 @@ VERBS = {
     "rerank": "TREC run -> reranked TREC run (and explanations on demand)",
     "evaluate": "runs + qrels -> measures with significance tests",
     "report": "results and explanations -> one HTML page",
+    "check-results": "expected figures, rerun and compared",
     "import": "Hugging Face or T5X checkpoint -> ours",
     "export": "our checkpoint -> Hugging Face or T5X",
     "demo": "the whole pipeline on the embedded sample",
@@ -60,7 +61,7 @@ def _main(arguments: list[str]) -> None:
     logs.configure(logs.Style(verb, given.quiet, given.verbose, given.log_format == "json"))
     program = f"exaranker {verb}"
     try:
-        command = importlib.import_module(f"exaranker.commands.{verb}_")
+        command = importlib.import_module(f"exaranker.commands.{verb.replace('-', '_')}_")
         command.run(_parse(program, command, arguments[1:]))
     except InputError as error:
         _fail(program, str(error))

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from exaranker.commands.collection_flag import add_collection, fill
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs, write_json
 from exaranker.logs import say, show
@@ -23,7 +24,8 @@ FORMATS = ("text", "markdown", "latex")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `exaranker evaluate`."""
-    parser.add_argument("--qrels", required=True, metavar="FILE", help="TREC qrels, or BEIR's TSV")
+    parser.add_argument("--qrels", metavar="FILE", help="TREC qrels, or BEIR's TSV")
+    add_collection(parser)
     parser.add_argument("--run", required=True, nargs="+", metavar="[NAME=]RUN", help="TREC runs")
     parser.add_argument(
         "--baseline", metavar="RUN", help="compare the other runs with this one, by name (default: all pairs of runs)"
@@ -31,16 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measures",
         nargs="+",
-        default=DEFAULT_MEASURES,
         metavar="M",
-        help=f"names of ir-measures or trec_eval, in the order of the table (default: {' '.join(DEFAULT_MEASURES)})",
+        help="names of ir-measures or trec_eval, in the order of the table "
+        f"(default: the collection's, or {' '.join(DEFAULT_MEASURES)})",
     )
     parser.add_argument(
         "--min_relevance",
         type=int,
-        default=1,
         metavar="N",
-        help="grade from which binary measures count a passage as relevant; 2 for TREC-DL (default: %(default)s)",
+        help="grade from which binary measures count a passage as relevant (default: the collection's, or 1)",
     )
     parser.add_argument(
         "--ignore_identical_ids",
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluates, prints the table, and writes what was asked for."""
+    _use_collection(args)
     read = [args.qrels, *(path for _, path in _named(args.run))]
     with claim_outputs(args.output, args.per_query, args.plot, inputs=read):
         _run(args)
@@ -81,6 +83,20 @@ def _run(args: argparse.Namespace) -> None:
         plots.save(plots.means(results), args.plot)
 
 
+def _use_collection(args: argparse.Namespace) -> None:
+    """Its qrels, measure, relevance level and rule on identical ids, where nothing else is said."""
+    fill(args, "qrels")
+    measures, level = list(DEFAULT_MEASURES), 1
+    if args.collection:
+        from exaranker.evaluate.collections import collection
+
+        of = collection(args.collection)
+        measures, level = [of.measure], of.min_relevance
+        args.ignore_identical_ids |= of.ignore_identical_ids
+    args.measures = args.measures or measures
+    args.min_relevance = level if args.min_relevance is None else args.min_relevance
+
+
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from exaranker.evaluate import trec_eval
     from exaranker.evaluate.measure_names import parse_measures
@@ -99,7 +115,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 def _command(args: argparse.Namespace) -> str:
     """The flags that the figures depend on, as they would be typed."""
-    words = ["exaranker", "evaluate", "--qrels", args.qrels, "--run", *args.run, "--measures", *args.measures]
+    words = ["exaranker", "evaluate", "--qrels", str(args.qrels), "--run", *args.run, "--measures", *args.measures]
     words += ["--min_relevance", str(args.min_relevance)]
     words += ["--baseline", args.baseline] if args.baseline else []
     return shlex.join([*words, *(["--ignore_identical_ids"] if args.ignore_identical_ids else [])])

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from exaranker.commands.collection_flag import add_collection, fill
 from exaranker.errors import InputError, require
 from exaranker.logs import show
 
@@ -18,10 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N"
     )
-    parser.add_argument("--queries", required=True, type=Path, metavar="FILE", help="TSV (id, text) or JSONL")
-    parser.add_argument(
-        "--passages", required=True, type=Path, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped"
-    )
+    parser.add_argument("--queries", type=Path, metavar="FILE", help="TSV (id, text) or JSONL")
+    parser.add_argument("--passages", type=Path, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
+    add_collection(parser)
     parser.add_argument("--run", required=True, type=Path, metavar="RUN", help="TREC run to rerank")
     parser.add_argument("--output", required=True, type=Path, metavar="RUN", help="TREC run to write")
     parser.add_argument(
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} {value}, expected at least {least}")
     for module in ("jax", "flax", "orbax.checkpoint"):
         require(module, "train")
+    fill(args, "queries", "passages")
     from exaranker.rank.job import RerankJob, rerank
 
     job = RerankJob(**{field: getattr(args, field) for field in RerankJob.__dataclass_fields__})

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator
 
+from exaranker.commands.collection_flag import add_collection, fill
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs
 from exaranker.logs import say, show, warn
@@ -18,8 +19,9 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--queries", required=True, metavar="FILE", help="TSV (id, text) or JSONL")
-    parser.add_argument("--passages", required=True, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
+    parser.add_argument("--queries", metavar="FILE", help="TSV (id, text) or JSONL")
+    parser.add_argument("--passages", metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
+    add_collection(parser)
     parser.add_argument("--output", required=True, metavar="RUN", help="TREC run to write")
     parser.add_argument("--k", type=int, default=1000, help="passages per query (default: %(default)s)")
     parser.add_argument("--k1", type=float, default=0.9, help="term saturation (default: %(default)s)")
@@ -33,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--k1 {args.k1} --b {args.b}, expected k1 >= 0 and 0 <= b <= 1")
     for module in ("bm25s", "Stemmer"):
         require(module, "evaluate")
+    fill(args, "queries", "passages")
     with claim_outputs(args.output, inputs=[args.queries, args.passages]):
         _retrieve(args)
 

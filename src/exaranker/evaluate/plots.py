@@ -87,7 +87,7 @@ def score_distributions(scores: Mapping[str, Sequence[float]], title: str) -> Fi
 
 def reliability(bins: Sequence[tuple[float, float, int]], title: str) -> Figure:
     """The share of relevant passages beside the ranker's mean probability; a calibrated ranker is on the diagonal."""
-    figure, axes = plt.subplots(figsize=(3.2, 2.9), layout="constrained")
+    figure, axes = plt.subplots(figsize=(4.8, 2.9), layout="constrained")
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.6, linestyle="dashed")
     axes.plot([p for p, _, _ in bins], [share for _, share, _ in bins], color=COLOURS[0], linewidth=1)
     largest = max(count for _, _, count in bins)
