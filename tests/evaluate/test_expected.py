@@ -57,6 +57,13 @@ def test_the_shipped_row_of_the_sample_is_run(data: Path, capsys: pytest.Capture
     assert "ok       BM25 on the sample: 0.6670" in capsys.readouterr().out
 
 
+def test_unknown_folders_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        check(data, {**HELD, "run": "{dta}/run.trec", "expected": 0.5, "tolerance": 0.0})
+    assert stopped.value.code == 2
+    assert "perfect: '{dta}/run.trec' has unknown braces (known: {data}, {output}," in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -107,7 +107,7 @@ def check(conditions: Sequence[Condition], folders: Mapping[str, str | None]) ->
 
 def _outcome(condition: Condition, folders: Mapping[str, str]) -> Outcome:
     for command in condition.commands:
-        words = [word.format(**folders) for word in command.split()]
+        words = [_filled(word, folders, condition) for word in command.split()]
         absent = [word for word in words if word.startswith(tuple(_inputs(folders))) and not Path(word).exists()]
         if absent:
             return Outcome(condition, skipped=f"{absent[0]} is not there")
@@ -116,10 +116,18 @@ def _outcome(condition: Condition, folders: Mapping[str, str]) -> Outcome:
         )
         if done.returncode:
             raise InputError(f"{condition.name}: {' '.join(words)} failed: {done.stderr.strip()[-400:]}")
-    run = Path(condition.run.format(**folders))
+    run = Path(_filled(condition.run, folders, condition))
     if not run.is_file():
         return Outcome(condition, skipped=f"{run} is not there")
     return Outcome(condition, _value(condition, run, folders))
+
+
+def _filled(word: str, folders: Mapping[str, str], condition: Condition) -> str:
+    try:
+        return word.format(**folders)
+    except (KeyError, IndexError, ValueError) as error:
+        known = ", ".join(f"{{{name}}}" for name in sorted({"data", "weights", *folders}))
+        raise InputError(f"{condition.name}: {word!r} has unknown braces", hint=f"known: {known}") from error
 
 
 def _inputs(folders: Mapping[str, str]) -> Iterator[str]:
@@ -135,7 +143,7 @@ def _value(condition: Condition, run: Path, folders: Mapping[str, str]) -> float
 
         path = qrels(of)  # type: ignore[arg-type]  # one of the two is there
     else:
-        path = Path(condition.qrels.format(**folders))
+        path = Path(_filled(condition.qrels, folders, condition))
     measures = parse_measures([measure], level)
     same = of.ignore_identical_ids if of else False
     return evaluate_run(load_qrels(path), run, condition.name, measures, same).means[str(measures[0])]
