@@ -15,7 +15,8 @@ SUMMARY = """Measures of runs against qrels, over all judged queries, with paire
 A checkpoint's own metrics on a SeqIO task are `exaranker eval`'s.
 With pyserini and a JDK >= 21, its trec_eval must give the same figures to 4 decimals."""
 EXAMPLE = (
-    "exaranker evaluate --qrels qrels.txt --run bm25.trec reranked.trec --measures nDCG@10 RR@10 --output results.json"
+    "exaranker evaluate --qrels examples/sample/qrels.txt --run out/bm25.trec out/reranked.trec "
+    "--measures nDCG@10 RR@10 --output out/results.json"
 )
 DEFAULT_MEASURES = ("nDCG@10", "RR@10", "MAP", "R@100")
 PLOTS = (".png", ".svg", ".pdf")

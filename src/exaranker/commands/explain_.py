@@ -24,7 +24,7 @@ that out); any Hugging Face id or directory works by name, --gin.explainer.llm="
 kept when the command is run again, so an interrupted run continues. With --engine none no LLM is asked: the pairs
 become a dataset to train on labels only. With --engine given the rows have their explanations already: JSON Lines with
 an "explanation", or ExaRanker's released TSVs (label, input, output)."""
-EXAMPLE = "exaranker explain --pairs pairs.tsv --output_dir out/explanations --limit 200 --balance"
+EXAMPLE = "exaranker explain --pairs examples/sample/pairs.tsv --output_dir out/explanations --limit 200 --balance"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from exaranker.logs import show
 
 SUMMARY = "Writes one of our checkpoints for transformers (Auto classes load it) or for T5X (its restore accepts it)."
-EXAMPLE = "exaranker export --checkpoint models/exaranker --format hf --output exaranker-hf"
+EXAMPLE = "exaranker export --checkpoint out/model --format hf --output out/model-hf"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

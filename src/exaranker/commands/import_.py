@@ -6,7 +6,7 @@ from pathlib import Path
 from exaranker.logs import show
 
 SUMMARY = "Turns a Hugging Face directory or a T5X checkpoint into one of ours, ready to train or rerank with."
-EXAMPLE = "exaranker import --checkpoint flan-t5-base --format hf --output models/flan-t5-base"
+EXAMPLE = "exaranker import --checkpoint smollm2 --format hf --output out/smollm2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

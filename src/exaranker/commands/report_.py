@@ -13,8 +13,8 @@ from exaranker.trec import read_texts
 SUMMARY = """One self-contained HTML page to show to others: tables, plots, paired tests, queries that gain and lose,
 training curves, and explanations beside their passages."""
 EXAMPLE = (
-    "exaranker report results.json --explanations reranked.explanations.jsonl --queries queries.tsv "
-    "--passages passages.tsv --metrics model/metrics.jsonl --output report.html"
+    "exaranker report out/results.json --queries examples/sample/queries.tsv "
+    "--passages examples/sample/passages.tsv --output out/report.html"
 )
 
 

@@ -10,8 +10,8 @@ from exaranker.logs import show
 SUMMARY = """Reranks a TREC run with a checkpoint; scores are log-odds of relevance.
 A killed run continues when the same command is given again, and ends with the same bytes."""
 EXAMPLE = (
-    "exaranker rerank --checkpoint out/model --queries queries.tsv --passages passages.tsv "
-    "--run bm25.trec --output reranked.trec --depth 100 --explain_top_k 3"
+    "exaranker rerank --checkpoint out/model --queries examples/sample/queries.tsv "
+    "--passages examples/sample/passages.tsv --run out/bm25.trec --output out/reranked.trec --depth 100"
 )
 
 

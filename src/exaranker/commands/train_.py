@@ -8,8 +8,7 @@ from exaranker.logs import show
 
 SUMMARY = "Fine-tunes a reranker on a SeqIO task or mixture; run again, it continues from the newest checkpoint."
 EXAMPLE = """exaranker train --gin_file t5x_configs/sample_label.gin --gin.MODEL_DIR="'out/model'" \\
-    --gin.DATASET_DIR="'out/explanations'" --gin.VOCABULARY_PATH="'examples/sample/spiece.model'" --dry_run
-  (out/explanations: exaranker explain --pairs examples/sample/pairs.tsv --output_dir out/explanations --engine none)"""
+    --gin.DATASET_DIR="'out/explanations'" --gin.VOCABULARY_PATH="'examples/sample/spiece.model'" """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
