@@ -1,5 +1,6 @@
 """Reads explanation TFRecords as a SeqIO source, split by query."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ class ExplanationSource(seqio.FileDataSource):
         self._starts = np.cumsum([0, *(shard["rows"] for shard in manifest["shards"])])[:-1].tolist()
         self._shard_rows = max((shard["rows"] for shard in manifest["shards"]), default=1)
         self._mismatched = mismatched
-        super().__init__(self._read, dict.fromkeys(("train", "validation", "test"), self._files))
+        patterns = tuple(_escaped(file) for file in self._files)
+        super().__init__(self._read, dict.fromkeys(("train", "validation", "test"), patterns))
 
     def get_dataset(self, split: str = "train", *args: Any, **kwargs: Any) -> tf.data.Dataset:
         low, high = SPLITS[split]
@@ -46,6 +48,11 @@ class ExplanationSource(seqio.FileDataSource):
             .map(_parse(self._number), tf.data.AUTOTUNE)
         )
         return mismatched(rows, self._shard_rows) if self._mismatched else rows
+
+
+def _escaped(file: str) -> str:
+    """SeqIO takes names of files for patterns; a folder may be called `runs[1]`."""
+    return re.sub(r"([*?\[\\])", r"\\\1", file)
 
 
 def query_percent(example: Example) -> tf.Tensor:

@@ -3,15 +3,21 @@
 With `--log_format json` each line of both streams is one JSON object; `--quiet` leaves answers, warnings and errors.
 """
 
+import importlib.abc
+import importlib.machinery
 import io
 import json
 import logging
 import os
 import re
 import sys
+import tempfile
 import time
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TextIO
 
 # What a reader does not see: zero-width characters hide a marker from a filter and tag characters carry hidden text
@@ -51,6 +57,8 @@ def configure(style: Style) -> None:
     if not style.verbose:
         for name, value in _QUIET_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        if not any(isinstance(finder, _UnheardImport) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _UnheardImport())
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
     logging.getLogger().setLevel(logging.INFO if style.verbose else logging.ERROR)
@@ -136,6 +144,42 @@ def _write(stream: TextIO, level: str, message: str, fields: dict[str, Any] | No
         print(json.dumps(record, default=str), file=stream, flush=True)
     else:
         print(printable_lines(message), file=stream, flush=True)
+
+
+class _UnheardImport(importlib.abc.MetaPathFinder):
+    """Imports TensorFlow without what its C++ parts print before any of its settings can silence them."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        spec = importlib.machinery.PathFinder.find_spec(name, path) if name == "tensorflow" else None
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def unheard(module: ModuleType) -> None:
+                with _stderr_kept():
+                    execute(module)
+
+            spec.loader.exec_module = unheard  # type: ignore[method-assign]
+        return spec
+
+
+@contextmanager
+def _stderr_kept() -> Iterator[None]:
+    """Keeps what is written to descriptor 2, by any language, and prints it only if the block fails."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(terminal, kept.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _now() -> str:
