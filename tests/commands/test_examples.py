@@ -12,7 +12,7 @@ from exaranker.shipped import shipped
 
 
 def words(verb: str) -> list[str]:
-    example = importlib.import_module(f"exaranker.commands.{verb}_").EXAMPLE
+    example = importlib.import_module(f"exaranker.commands.{verb.replace('-', '_')}_").EXAMPLE
     program, *rest = shlex.split(example.replace("\\\n", " "))
     assert program == "exaranker"
     assert rest[0] == verb
@@ -29,7 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_the_words_of_an_example_are_understood(verb: str) -> None:
-    command = importlib.import_module(f"exaranker.commands.{verb}_")
+    command = importlib.import_module(f"exaranker.commands.{verb.replace('-', '_')}_")
     cli._parse(f"exaranker {verb}", command, words(verb)[1:])
 
 
