@@ -77,3 +77,10 @@ def test_relative_links_and_named_files_exist(page: Path) -> None:
         r"`((?:docs|scripts|tests|benchmarks|src|preprocess|tasks|gin|t5x_configs)/[a-z0-9_/.]+\.\w+)", text
     )
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_the_macros_of_a_run_are_explained() -> None:
+    explained = (ROOT / "docs/glossary.md").read_text()
+    for name in ("finetune", "infer", "eval"):
+        macros = re.findall(r"^([A-Z_]+) = ", (ROOT / f"gin/runs/{name}.gin").read_text(), re.MULTILINE)
+        assert [macro for macro in macros if f"`{macro}`" not in explained] == [], name
