@@ -57,6 +57,7 @@ def test_retrieve_and_evaluate_by_name(fetched: Path, capsys: pytest.CaptureFixt
     run = str(fetched / "run.trec")
     main(["retrieve", "--collection", "dl19", "--output", run])
     main(["evaluate", "--collection", "dl19", "--run", run, "--measures", "nDCG@10", "P@1"])
+    assert (fetched / "run.trec").read_text().split()[5] == "bm25-k1=0.9-b=0.4"
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:3]] == ["nDCG@10", "0.7602"]
     main(["evaluate", "--collection", "dl19", "--run", run])
     assert capsys.readouterr().out.splitlines()[0].split() == ["run", "nDCG@10", "answered"]

@@ -3,7 +3,7 @@
 import argparse
 import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from exaranker.commands.collection_flag import add_collection, fill
 from exaranker.errors import InputError, require
@@ -24,11 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_collection(parser)
     parser.add_argument("--output", required=True, metavar="RUN", help="TREC run to write")
     parser.add_argument("--k", type=int, default=1000, help="passages per query (default: %(default)s)")
-    parser.add_argument("--k1", type=float, default=0.9, help="term saturation (default: %(default)s)")
-    parser.add_argument("--b", type=float, default=0.4, help="length normalisation (default: %(default)s)")
+    parser.add_argument("--k1", type=float, help="term saturation (default: the collection's, or 0.9)")
+    parser.add_argument("--b", type=float, help="length normalisation (default: the collection's, or 0.4)")
 
 
 def run(args: argparse.Namespace) -> None:
+    _set_parameters(args)
     if args.k < 1:
         raise InputError(f"--k {args.k}, expected at least 1")
     if args.k1 < 0 or not 0 <= args.b <= 1:
@@ -38,6 +39,19 @@ def run(args: argparse.Namespace) -> None:
     fill(args, "queries", "passages")
     with claim_outputs(args.output, inputs=[args.queries, args.passages]):
         _retrieve(args)
+
+
+def _set_parameters(args: argparse.Namespace) -> None:
+    """BM25's, where they are not given: the collection's, or those of Anserini."""
+    defaults: Mapping[str, float] = {"k1": 0.9, "b": 0.4}
+    if args.collection:
+        require("yaml", "evaluate")
+        from exaranker.evaluate.collections import collection
+
+        defaults = collection(args.collection).bm25
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
 
 
 def _retrieve(args: argparse.Namespace) -> None:
