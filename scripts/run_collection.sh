@@ -18,5 +18,5 @@ exaranker rerank --checkpoint "$checkpoint" "${texts[@]}" --run "$first_stage" -
   --output "$output/reranked.trec" --explain_top_k 3
 exaranker evaluate --qrels "$data/qrels.txt" --run bm25="$first_stage" reranked="$output/reranked.trec" \
   --min_relevance "$min_relevance" --output "$output/results.json" --plot "$output/means.png"
-exaranker report "$output/results.json" --explanations "$output/reranked.explanations.jsonl" "${texts[@]}" \
+exaranker report "$output/results.json" --explanations "$output/reranked.trec.explanations.jsonl" "${texts[@]}" \
   --output "$output/report.html"

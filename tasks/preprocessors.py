@@ -19,6 +19,8 @@ Preprocessor = Callable[..., tf.data.Dataset]
 LABEL = 1
 EXPLANATION = 2
 
+INPUTS_LENGTH = "TASK_FEATURE_LENGTHS['inputs']"
+
 
 class LabelTokens(NamedTuple):
     """Token counts by label (irrelevant, relevant)."""
@@ -143,7 +145,8 @@ def _cut_passage(example: Example, template: Template, tokenizer: Tokenizer, lim
         return example
 
     def cut(query: bytes, passage: bytes) -> np.ndarray:
-        return np.array(encode_input(tokenizer, template, query.decode(), passage.decode(), limit), np.int32)
+        ids = encode_input(tokenizer, template, query.decode(), passage.decode(), limit, INPUTS_LENGTH)
+        return np.array(ids, np.int32)
 
     inputs = tf.cond(
         tf.size(example["inputs"]) > limit,

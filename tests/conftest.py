@@ -2,8 +2,9 @@
 
 import importlib.util
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -44,6 +45,42 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A gate that must end in time skips the slow tests that are left when its budget is spent, and says so."""
     if BUDGET is not None and item.get_closest_marker("slow") and time.monotonic() - BEGAN > 60 * float(BUDGET):
         pytest.skip(f"the budget of {BUDGET} minutes is spent on this machine: `make test` alone runs all tests")
+
+
+@pytest.fixture
+def left_by_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], object]], list[Path]]:
+    """Works in the folder `whole`; returns copies of it as SIGKILL would have left it at each step on the disk."""
+    whole = tmp_path / "whole"
+    states: list[list[tuple[str, bytes]]] = []
+
+    def note_state() -> None:
+        files = [path for path in sorted(whole.rglob("*")) if path.is_file()]
+        state = [(path.suffix, path.read_bytes()) for path in files]
+        if state not in states:
+            shutil.copytree(whole, tmp_path / f"killed{len(states)}")
+            states.append(state)
+
+    def before_each(call: Callable[..., object]) -> Callable[..., object]:
+        def step(*args: object, **kwargs: object) -> object:
+            with monkeypatch.context() as patch:  # copying touches the disk too
+                for name, original in originals.items():
+                    patch.setattr(os, name, original)
+                note_state()
+            return call(*args, **kwargs)
+
+        return step
+
+    def work_watched(work: Callable[[Path], object]) -> list[Path]:
+        whole.mkdir()
+        with monkeypatch.context() as patch:
+            for name, original in originals.items():
+                patch.setattr(os, name, before_each(original))
+            work(whole)
+        note_state()
+        return [tmp_path / f"killed{number}" for number in range(len(states))]
+
+    originals = {name: getattr(os, name) for name in ("open", "fsync", "replace", "unlink")}
+    return work_watched
 
 
 def sample_rows(count: int) -> list[ExplainedPair]:

@@ -25,7 +25,7 @@ def test_a_collection_is_reranked_evaluated_and_reported(t5_checkpoint: Path, co
     results = json.loads((output / "results.json").read_text())
     assert [run["name"] for run in results["runs"]] == ["bm25", "reranked"]
     assert "RR(rel=2)@10" in results["runs"][0]["means"]
-    explained = map(json.loads, (output / "reranked.explanations.jsonl").read_text().splitlines())
+    explained = map(json.loads, (output / "reranked.trec.explanations.jsonl").read_text().splitlines())
     assert sorted((row["query_id"], row["doc_id"]) for row in explained) == [("q1", "p1"), ("q1", "p5"), ("q2", "p2")]
     assert "<h2>Explanations</h2>" in (output / "report.html").read_text()
     assert {doc.query_id for doc in read_run(output / "bm25.trec")} == {"q1", "q2"}  # there was no run.bm25.txt

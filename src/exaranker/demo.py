@@ -68,7 +68,7 @@ def _train_and_rerank(
     written = [run]
     if style == "label_explanation":
         rerank += ["--explain_top_k", "1"]
-        written.append(run.with_suffix(".explanations.jsonl"))
+        written.append(run.with_name(run.name + ".explanations.jsonl"))
     return [
         Stage(f"train {style}", train, [gin_file, explanations / "manifest.json"], [model]),
         Stage(f"rerank {style}", rerank, [bm25, model], written),
@@ -83,7 +83,7 @@ def run_demo(output: Path, num_pairs: int, train_steps: int) -> None:
     seconds = {stage.name: run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
     logs.show(f"\nDone in {time.monotonic() - began:.0f} s.\n")
     logs.show(table(read_json(output / "results.json"), seconds))
-    logs.show(explained(output / "label_explanation.explanations.jsonl", sample))
+    logs.show(explained(output / "label_explanation.trec.explanations.jsonl", sample))
     logs.show(_CLOSING.format(output=output))
 
 

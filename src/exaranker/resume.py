@@ -44,6 +44,7 @@ class Partial:
 
         `identity` gives, as JSON, all that a row's result depends on. Finished rows do not count for the bar's rate.
         """
+        read_back = 0
         with progress(desc=desc, total=total, unit=unit) as bar, self._path.open("a") as stream:
             for chunk in _chunks(rows, size):
                 digest = sha256_json([identity(row) for row in chunk])
@@ -54,7 +55,8 @@ class Partial:
                     stream.flush()
                     os.fsync(stream.fileno())
                 else:
-                    bar.initial += len(chunk)
+                    read_back += len(chunk)
+                    bar.initial = read_back
                 bar.update(len(chunk))
                 yield from results
 

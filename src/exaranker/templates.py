@@ -118,8 +118,12 @@ def template_named(name: str) -> Template:
     return TEMPLATES[name]
 
 
-def encode_input(tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int) -> list[int]:
+def encode_input(
+    tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int, option: str = "max_length"
+) -> list[int]:
     """Input ids in their frame, at most `max_length`: too long a passage is cut at the end of one of its tokens.
+
+    `option` is what a user would raise to have longer inputs.
 
     Raises:
         InputError: even without any passage the question and the words around it do not fit.
@@ -131,7 +135,7 @@ def encode_input(tokenizer: Tokenizer, template: Template, query: str, passage: 
     if needed > max_length:
         raise InputError(
             f"the question {query[:60]!r} alone needs {needed} tokens, the inputs are given {max_length}",
-            hint="raise the length of inputs (TASK_FEATURE_LENGTHS) or shorten the question",
+            hint=f"raise {option} or shorten the question",
         )
     while len(ids) > max_length:
         passage = _shortened(tokenizer, template, query, passage, len(ids) - max_length)

@@ -5,6 +5,7 @@ Texts are data: a passage that spells a control token, such as `</s>` or `<|im_e
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ class Tokenizer(Protocol):
     pad_id: int
     eos_id: int
     bos_id: int | None  # only if the tokenizer itself puts one before every text
+    unk_id: int | None  # of what the vocabulary lacks, if it lacks anything
     digest: str  # sha256 of the file
 
     def encode(self, text: str) -> list[int]:
@@ -94,6 +96,7 @@ class SentencePieceTokenizer:
         self._file = file
         self.vocab_size: int = self._model.vocab_size()
         self.eos_id: int = self._model.eos_id()
+        self.unk_id: int | None = self._model.unk_id()
         self.digest = sha256_file(file)
 
     def encode(self, text: str) -> list[int]:
@@ -128,6 +131,7 @@ class HuggingFaceTokenizer:
         self._file = file
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         self.eos_id = self._eos_id()
+        self.unk_id = self._unk_id()
         first = self._tokenizer.encode("").ids
         self.bos_id: int | None = first[0] if first and first[0] != self.eos_id else None
         self.digest = sha256_file(file)
@@ -147,6 +151,12 @@ class HuggingFaceTokenizer:
                 name = HUGGINGFACE_FILE if file == self._file else file.name
                 shutil.copyfile(file, Path(directory) / name)
 
+    def _unk_id(self) -> int | None:
+        """Byte-level models have none; Unigram's is a number, the others' a name."""
+        model = json.loads(self._tokenizer.to_str())["model"]
+        named = model.get("unk_token")
+        return model.get("unk_id") if named is None else self._tokenizer.token_to_id(named)
+
     def _eos_id(self) -> int:
         roles = self._file.with_name(HUGGINGFACE_ROLES)
         named = [_token_name(read_json(roles).get("eos_token"))] if roles.is_file() else []
@@ -163,6 +173,7 @@ class ByteTokenizer:
     pad_id = PAD_ID
     eos_id = 1
     bos_id: int | None = None
+    unk_id: int | None = None
     digest = hashlib.sha256(BYTES.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
@@ -189,6 +200,19 @@ def byte_to_character_offsets(text: str, offsets: Sequence[int]) -> list[int]:
         characters += [number] * len(character.encode())
     characters.append(len(text))
     return [characters[offset + 1] if offset else 0 for offset in offsets]
+
+
+def unknown_share(tokenizer: Tokenizer, text: str) -> float:
+    """The share of a text's characters that the vocabulary lacks.
+
+    >>> unknown_share(load_tokenizer("byt5"), "なぜ空は青い")
+    0.0
+    """
+    if tokenizer.unk_id is None or tokenizer.unk_id not in (ids := tokenizer.encode(text)):
+        return 0.0
+    ends = tokenizer.token_ends(text)
+    spans = zip(ids, [0, *ends], ends, strict=False)
+    return sum(end - start for token, start, end in spans if token == tokenizer.unk_id) / len(text)
 
 
 def until(ids: Sequence[int], end: int) -> list[int]:

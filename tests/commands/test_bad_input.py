@@ -193,7 +193,7 @@ def test_a_question_longer_than_the_inputs(dataset: Path, tmp_path: Path, refuse
     words = train_words(dataset, tmp_path / "model", TASK_FEATURE_LENGTHS={"inputs": 12, "targets": 4})
     assert re.fullmatch(
         r"the question '.+' alone needs \d\d tokens, the inputs are given 12 "
-        r"\(raise the length of inputs \(TASK_FEATURE_LENGTHS\) or shorten the question\)",
+        r"\(raise TASK_FEATURE_LENGTHS\['inputs'\] or shorten the question\)",
         refused(words),
     )
     assert not list(tmp_path.glob("model/checkpoint_*"))

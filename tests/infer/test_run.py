@@ -1,11 +1,13 @@
 """`exaranker infer` and `eval`, on checkpoints of both families trained for a moment on the sample's pairs."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,8 @@ import pytest
 from exaranker import models
 from exaranker.checkpoints.store import load_for_inference
 from exaranker.cli import main
+from exaranker.infer import DatasetConfig, InferConfig
+from exaranker.infer.run import infer
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.rank.reranker import Reranker
 from exaranker.schema import read_shard, shard_paths
@@ -197,6 +201,27 @@ def test_a_killed_job_continues_and_gives_the_same_bytes(
     assert len(batches) <= len(read(killed, name)) / 2 + 1 - finished
     assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
     assert [path.name for path in killed.iterdir()] == [name]
+
+
+@pytest.mark.slow
+def test_a_job_killed_at_any_step_continues_and_gives_the_same_bytes(
+    t5: Trained, tmp_path: Path, left_by_kills: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LoadedModel, "from_checkpoint", functools.cache(LoadedModel.from_checkpoint))
+    lengths = {"inputs": INPUTS, "targets": TARGETS}
+    rows = {"split": "train", "batch_size": 2, "dataset_dir": str(t5.dataset), "num_examples": 6}
+    dataset = DatasetConfig("exaranker_sample_label", lengths, **rows)
+
+    def work(folder: Path) -> None:
+        infer(InferConfig(str(t5.checkpoint), str(folder), dataset, mode="score", checkpoint_period=1))
+
+    kills = left_by_kills(work)
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert list(expected) == ["exaranker_sample_label-score.jsonl-00000-of-00001"]
+    assert len(kills) > 6
+    for left in kills:
+        work(left)
+        assert {path.name: path.read_bytes() for path in left.iterdir()} == expected
 
 
 def test_eval_gives_the_tasks_own_metrics(t5: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from exaranker.checkpoints.store import load_for_inference
+from exaranker.errors import InputError
 from exaranker.models import build
 from exaranker.rank.reranker import Reranker
 from exaranker.templates import encode_input, label_ids
@@ -82,6 +84,18 @@ def test_rank_sorts_by_score_and_keeps_ties_in_order(reranker: Reranker) -> None
     assert twins == [0, 5]
 
 
+def test_rank_takes_iterables_and_gives_the_best(reranker: Reranker) -> None:
+    whole = reranker.rank(QUERY, PASSAGES)
+    assert reranker.rank(QUERY, iter(PASSAGES), top_k=2) == whole[:2]
+    assert whole[0].probability == pytest.approx(1 / (1 + math.exp(-whole[0].score)))
+    with pytest.raises(TypeError, match="passages is str 'Cats'"):
+        reranker.rank(QUERY, "Cats")
+    with pytest.raises(InputError, match="top_k is 0, expected at least 1"):
+        reranker.rank(QUERY, PASSAGES, top_k=0)
+    with pytest.raises(InputError, match="1 scores for 2 pairs"):
+        reranker.explain(PAIRS[:2], scores=[1.0])
+
+
 def test_explanations_follow_the_label_of_the_score(reranker: Reranker) -> None:
     found = reranker.explain(PAIRS, max_new_tokens=6)
     assert [e.label for e in found] == ["true" if e.score > 0 else "false" for e in found]
@@ -90,7 +104,7 @@ def test_explanations_follow_the_label_of_the_score(reranker: Reranker) -> None:
 
 
 def test_known_scores_choose_the_label_without_scoring_again(reranker: Reranker) -> None:
-    forced = reranker.explain(PAIRS[:2], scores=[1.5, -1.5], max_new_tokens=4)
+    forced = reranker.explain(PAIRS[:2], scores=iter([1.5, -1.5]), max_new_tokens=4)
     assert [(e.label, e.score) for e in forced] == [("true", 1.5), ("false", -1.5)]
 
 

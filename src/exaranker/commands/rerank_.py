@@ -28,11 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--depth", type=int, metavar="N", help="rerank each query's best N; the others are left out (default: all)"
     )
     parser.add_argument(
+        "--depth_by", choices=("score", "rank"), default="score", help="which are the best N (default: %(default)s)"
+    )
+    parser.add_argument(
         "--explain_top_k",
         type=int,
         default=0,
         metavar="N",
-        help="explain each query's best N, in OUTPUT with the suffix .explanations.jsonl (default: %(default)s)",
+        help="explain each query's best N, in OUTPUT.explanations.jsonl (default: %(default)s)",
     )
     parser.add_argument(
         "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"

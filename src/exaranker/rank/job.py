@@ -6,20 +6,21 @@ ends with the same bytes.
 
 import json
 import math
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from exaranker import __version__
 from exaranker.errors import InputError
-from exaranker.files import prepare_output, sha256_json, write_text
+from exaranker.files import claim_outputs, sha256_json, write_text
+from exaranker.logs import warn
+from exaranker.rank.inputs import DEPTH_BY, Inputs, check_lengths, read_inputs, warn_of_unknown
 from exaranker.rank.reranker import Explanation, Reranker
 from exaranker.resume import Partial
-from exaranker.trec import ScoredDoc, by_query, ranked, read_run, read_run_rows, read_texts, write_run
+from exaranker.trec import ScoredDoc, by_query, ranked, write_run
 
 EXPLAIN_WINDOW = 128  # pairs explained between two saves
+PROBED = 8  # pairs that are explained before anything is scored, to see whether the checkpoint can
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class RerankJob:
     run: Path
     output: Path
     depth: int | None = None  # best passages of each query to rerank; the others are left out of the output
+    depth_by: str = DEPTH_BY[0]  # "score" or "rank": which of the run's columns says what is best
     explain_top_k: int = 0  # passages of each query to explain
     max_length: int = 512
     token_budget: int | None = None
@@ -39,33 +41,32 @@ class RerankJob:
 
     @property
     def explanations(self) -> Path:
-        return self.output.with_suffix(".explanations.jsonl")
-
-
-class Inputs(NamedTuple):
-    """The candidates to score, by query, and the texts they name."""
-
-    candidates: list[ScoredDoc]
-    queries: dict[str, str]
-    passages: dict[str, str]
-
-    def pairs(self, docs: Sequence[ScoredDoc]) -> list[tuple[str, str]]:
-        return [(self.queries[doc.query_id], self.passages[doc.doc_id]) for doc in docs]
+        """The file of the explanations: no two outputs share it."""
+        return self.output.with_name(self.output.name + ".explanations.jsonl")
 
 
 def rerank(job: RerankJob) -> None:
     """Reranks a run and writes `job.output`, and `job.explanations` if asked for.
 
     Raises:
-        InputError: a file is bad, an id of the run is not in the queries or passages, there is no checkpoint, or it
-            gives scores that are no numbers.
+        InputError: a file is bad or an output too, an id of the run is not in the queries or passages, a query does
+            not fit, there is no checkpoint, or it gives no explanations or scores that are no numbers.
     """
-    for output in (job.output, job.explanations):
-        prepare_output(output)
-    inputs = read_inputs(job)
-    reranker = Reranker.from_checkpoint(
-        job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype
-    )
+    outputs = [job.output, *([job.explanations] if job.explain_top_k else [])]
+    with claim_outputs(*outputs, inputs=(job.queries, job.passages, job.run, job.checkpoint)):
+        inputs = read_inputs(job.run, job.queries, job.passages, job.depth, job.depth_by)
+        reranker = Reranker.from_checkpoint(
+            job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype
+        )
+        check_lengths(reranker.model, inputs.queries, job.max_length, job.queries)
+        warn_of_unknown(reranker.model, inputs)
+        _say_what_is_there(job)
+        if job.explain_top_k:
+            _require_explanations(job, reranker, inputs)
+        _write(job, reranker, inputs)
+
+
+def _write(job: RerankJob, reranker: Reranker, inputs: Inputs) -> None:
     key = job_key(reranker)
     scores = Partial(job.output, key)
     scored = _score(reranker, inputs, scores)
@@ -79,42 +80,34 @@ def rerank(job: RerankJob) -> None:
         partial.remove()
 
 
+def _say_what_is_there(job: RerankJob) -> None:
+    """Says which files of an earlier job are replaced, and which one stays beside a run it is not of."""
+    if job.output.exists():
+        warn(f"{job.output} is there already and will be replaced")
+    if job.explanations.exists():
+        fate = "will be replaced" if job.explain_top_k else "stays: it explains an earlier run, not this one"
+        warn(f"{job.explanations} is there already and {fate}")
+
+
+def _require_explanations(job: RerankJob, reranker: Reranker, inputs: Inputs) -> None:
+    """Explains a few pairs first: a checkpoint that was trained on labels alone ends after the label.
+
+    Raises:
+        InputError: all of them are empty.
+    """
+    pairs = inputs.pairs(inputs.candidates[:PROBED])
+    if not any(explained.explanation for explained in reranker.explain(pairs, scores=[1.0] * len(pairs))):
+        raise InputError(
+            f"this checkpoint writes no explanations: those of the first {len(pairs)} passages are empty",
+            path=job.checkpoint,
+            hint="it seems to be trained on labels alone: leave out --explain_top_k, or give one trained on "
+            "label_explanation",
+        )
+
+
 def job_key(reranker: Reranker) -> str:
     """A digest of everything that the scores depend on, to the last bit, beside the pairs of their own window."""
     return sha256_json([__version__, reranker.max_length, reranker.token_budget, reranker.model.fingerprint()])
-
-
-def read_inputs(job: RerankJob) -> Inputs:
-    """Reads the run and only those passages that it names.
-
-    Raises:
-        InputError: an id is missing; names the run's line.
-    """
-    candidates = [doc for docs in by_query(read_run(job.run)).values() for doc in ranked(docs)[: job.depth]]
-    queries = read_texts(job.queries)
-    _require(job, "query", [doc.query_id for doc in candidates], queries, job.queries)
-    passages = read_texts(job.passages, wanted={doc.doc_id for doc in candidates})
-    _require(job, "passage", [doc.doc_id for doc in candidates], passages, job.passages)
-    if without := queries.keys() - {doc.query_id for doc in candidates}:
-        print(f"{len(without)} of {len(queries)} queries have no candidates in {job.run}", file=sys.stderr)
-    return Inputs(candidates, queries, passages)
-
-
-def _require(job: RerankJob, what: str, ids: Sequence[str], known: Mapping[str, str], path: Path) -> None:
-    missing = [identifier for identifier in dict.fromkeys(ids) if identifier not in known]
-    if not missing:
-        return
-    line = next(
-        row.line
-        for row in read_run_rows(job.run)
-        if getattr(row.doc, "query_id" if what == "query" else "doc_id") == missing[0]
-    )
-    raise InputError(
-        f"{what} id {missing[0]!r} is not in {path} ({len(missing)} such ids)",
-        path=job.run,
-        line=line,
-        hint=f"give the {'queries' if what == 'query' else 'passages'} that this run was made from",
-    )
 
 
 def _score(reranker: Reranker, inputs: Inputs, partial: Partial) -> list[ScoredDoc]:

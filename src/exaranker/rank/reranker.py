@@ -4,6 +4,7 @@ A score is the log-odds of the label, logit(relevant) - logit(irrelevant) at the
 saturates as a probability does. An explanation is decoded only when asked for, after the label that the score implies.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32
 
+from exaranker.rank import arguments
+from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.length_buckets import PaddedTexts, length_batches, pad_batch, static_length
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.templates import encode_input, explanation_prefix
@@ -30,8 +33,6 @@ EXPLANATION_ROWS = 16  # explanations decoded side by side, per device
 EXPLANATION_TOKENS = 64  # the papers' explanations have 17-29 words
 IN_FLIGHT = 2  # batches computed while the next is made ready
 
-QueryPassage = tuple[str, str]  # (query, passage)
-
 
 class RankedPassage(NamedTuple):
     """A passage, its log-odds of relevance, and where it stood in the list that was ranked."""
@@ -39,6 +40,15 @@ class RankedPassage(NamedTuple):
     position: int
     score: float
     passage: str
+
+    @property
+    def probability(self) -> float:
+        """Of relevance, against irrelevance: the sigmoid of the score.
+
+        >>> RankedPassage(0, 0.0, "Air scatters blue light.").probability
+        0.5
+        """
+        return 0.5 + 0.5 * math.tanh(self.score / 2)
 
 
 class Explanation(NamedTuple):
@@ -95,7 +105,7 @@ class Reranker:
 
     def score(self, pairs: Iterable[QueryPassage]) -> Iterator[float]:
         """Log-odds of relevance, in the order of the pairs, streaming: memory does not grow with their number."""
-        stream = iter(pairs)
+        stream = arguments.pairs("pairs", pairs)
         while window := list(islice(stream, self.window)):
             yield from self.score_window(window).tolist()
 
@@ -112,20 +122,33 @@ class Reranker:
             _collect(scores, *finished)
         return scores
 
-    def rank(self, query: str, passages: Sequence[str]) -> list[RankedPassage]:
-        """Sorts passages by descending score; equal ones keep their order."""
-        scores = list(self.score((query, passage) for passage in passages))
+    def rank(self, query: str, passages: Iterable[str], top_k: int | None = None) -> list[RankedPassage]:
+        """Sorts passages by descending score, equal ones in their order; with `top_k` only the best are returned.
+
+        Raises:
+            TypeError: the query or a passage is no text; names the argument.
+        """
+        query, texts = arguments.text("query", query), arguments.texts("passages", passages)
+        best = None if top_k is None else arguments.at_least_one("top_k", top_k)
+        scores = list(self.score((query, passage) for passage in texts))
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
-        return [RankedPassage(index, scores[index], passages[index]) for index in order]
+        return [RankedPassage(index, scores[index], texts[index]) for index in order[:best]]
 
     def explain(
         self,
-        pairs: Sequence[QueryPassage],
-        scores: Sequence[float] | None = None,
+        pairs: Iterable[QueryPassage],
+        scores: Iterable[float] | None = None,
         max_new_tokens: int = EXPLANATION_TOKENS,
     ) -> list[Explanation]:
-        """Decodes an explanation per pair, greedily, after the label its score implies; known scores are not redone."""
-        scores = list(self.score(pairs)) if scores is None else scores
+        """Decodes an explanation per pair, greedily, after the label its score implies; known scores are not redone.
+
+        Raises:
+            TypeError: a pair or a score is of another type; names it.
+            InputError: there is not one score for each pair.
+        """
+        pairs = list(arguments.pairs("pairs", pairs))
+        arguments.at_least_one("max_new_tokens", max_new_tokens)
+        scores = list(self.score(pairs)) if scores is None else arguments.scores("scores", scores, len(pairs))
         texts: dict[int, str] = {}
         for relevant in (True, False):
             chosen = [index for index, score in enumerate(scores) if (score > 0) == relevant]
