@@ -113,7 +113,7 @@ def test_targets_too_short_for_a_label(read, style, needed):
 def test_inputs_too_short_for_the_question(read):
     message = (
         r"the question 'what is a \w+' alone needs 2\d tokens, the inputs are given 9 "
-        r"\(raise the length of inputs \(TASK_FEATURE_LENGTHS\) or shorten the question\)"
+        r"\(raise TASK_FEATURE_LENGTHS\['inputs'\] or shorten the question\)"
     )
     with pytest.raises(tf.errors.OpError, match=message):
         read("exaranker_sample_label", lengths={"inputs": 9, "targets": 8})
