@@ -221,10 +221,12 @@ def test_texts_of_a_script_that_the_vocabulary_lacks(
     vocabulary = Path(seqio.__file__).parent / "test_data/sentencepiece/sentencepiece.model"
     model = replace(LoadedModel.from_checkpoint(t5_checkpoint), tokenizer=load_tokenizer(vocabulary))
     warn_of_unknown(model, texts_of(collection))
-    assert capsys.readouterr().err == (
+    assert capsys.readouterr().err.splitlines() == [
         "1 of 2 queries (50%) are written in characters that this checkpoint's vocabulary lacks, such as 'q1' "
-        "(100% of it is unknown): their scores say little, and many will be equal\n"
-    )
+        "(100% of it is unknown): their scores say little, and many will be equal",
+        "1 of 6 passages (17%) are written in characters that this checkpoint's vocabulary lacks, such as 'p2' "
+        "(21% of it is unknown): their scores say little, and many will be equal",
+    ]
 
 
 def enlarge(folder: Path, queries: int) -> None:
