@@ -5,7 +5,7 @@ LOCK := requirements/cpu-py311.lock
 RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint imports types docs dist lock clean
+.PHONY: setup demo test coverage lint imports types docs dist lock clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -24,6 +24,10 @@ demo: setup
 
 test: setup
 	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Of the tests that are not slow; `make test` runs without the tracer, which slows all Python that jax traces through.
+coverage: setup
+	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow' --cov
 
 lint: imports
 	@$(RUN)/ruff check . && $(RUN)/ruff format --check .
