@@ -13,7 +13,7 @@ from exaranker.errors import InputError, require
 
 T = TypeVar("T")
 PROMPTS = ("tokens", "text", "messages")
-ADDRESS = Rule("an address that begins with http:// or https://", re.compile("https?://.+").fullmatch)
+ADDRESS = Rule("an address that begins with http:// or https://", lambda text: bool(re.fullmatch("https?://.+", text)))
 PASSING = {408, 409, 425, 429}  # with all from 500 on: statuses that may not be there the next time
 
 

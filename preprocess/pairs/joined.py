@@ -7,6 +7,7 @@ from typing import Protocol, Self, TypeVar
 from exaranker.errors import InputError
 from exaranker.preprocess.pairs import ir_datasets, judged
 from exaranker.preprocess.pairs.selection import chunks
+from exaranker.trec import read_texts
 
 BATCH_SIZE = 1000  # rows whose passages are looked up at once
 
@@ -74,7 +75,7 @@ class FolderTexts:
                 query_ids.add(row.query_id)
                 doc_ids.add(row.doc_id)
             queries, passages = self._paths
-            self._held = judged.read_texts(queries, query_ids), judged.read_texts(passages, doc_ids)
+            self._held = read_texts(queries, query_ids), read_texts(passages, doc_ids)
         return self._held
 
 

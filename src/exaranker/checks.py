@@ -1,7 +1,7 @@
 """Configurations hold their values to their annotations: type, range, choice. The error names the macro."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
@@ -125,7 +125,7 @@ def check_lengths(lengths: Mapping[str, int]) -> None:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Hashable) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in fields(kind)}
 

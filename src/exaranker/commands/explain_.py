@@ -78,8 +78,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _with_flags(pairs: "InputConfig", args: argparse.Namespace) -> "InputConfig":
-    given = {name: getattr(args, name) for name in ("positive_grade", "explainer") if getattr(args, name) is not None}
-    ranks = {name: tuple(getattr(args, name)) for name in ("relevant_ranks", "irrelevant_ranks") if getattr(args, name)}
+    given: dict[str, Any] = {
+        name: getattr(args, name) for name in ("positive_grade", "explainer") if getattr(args, name) is not None
+    }
+    ranks: dict[str, Any] = {
+        name: tuple(getattr(args, name)) for name in ("relevant_ranks", "irrelevant_ranks") if getattr(args, name)
+    }
     return replace(pairs, **given, **ranks)
 
 

@@ -43,7 +43,8 @@ def not_text(start: bytes, path: str | Path) -> Reason | None:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if start.startswith(mark):
             return _encoded(encoding)
-    return _encoded(encoding) if (encoding := _encoding_by_zeros(start)) else None
+    guessed = _encoding_by_zeros(start)
+    return _encoded(guessed) if guessed else None
 
 
 def not_utf8(error: UnicodeDecodeError) -> Reason:

@@ -12,7 +12,7 @@ class Instead(argparse.Action):
     """A flag of T5X's that has no meaning here: refused, with what does the same."""
 
     def __init__(self, *args: Any, instead: str, **kwargs: Any):
-        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
+        super().__init__(*args, **kwargs | {"help": argparse.SUPPRESS})
         self._instead = instead
 
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:

@@ -76,7 +76,7 @@ def _read_file(name: str, folders: Sequence[str], found: Statements) -> None:
 def _read(text: str, path: Path | None, folders: Sequence[str], found: Statements) -> None:
     parser: Any = require("gin.config_parser", "train")
 
-    class Delegate(parser.ParserDelegate):  # type: ignore[misc, name-defined]
+    class Delegate(parser.ParserDelegate):  # type: ignore[misc]
         def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
             return None
 
