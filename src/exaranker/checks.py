@@ -1,7 +1,7 @@
 """Configurations hold their values to their annotations: type, range, choice. The error names the macro."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
@@ -79,7 +79,7 @@ def check(config: Any, prefix: str | None = None) -> None:
     Raises:
         InputError: a value is of another type, out of range or none of the choices.
     """
-    for name, hint in _hints(type(config)).items():
+    for name, hint in _hints(type(config)).items():  # type: ignore[arg-type]  # mypy: type[Any] is not Hashable
         kind, notes = _split(hint)
         macro = next((note.name for note in notes if isinstance(note, Macro)), None)
         shown = macro or (name.upper() if prefix is None else prefix + name)
@@ -125,7 +125,7 @@ def check_lengths(lengths: Mapping[str, int]) -> None:
 
 
 @cache
-def _hints(kind: Hashable) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in fields(kind)}
 
