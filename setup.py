@@ -45,7 +45,7 @@ PACKAGES = {
 
 # Lower bounds are the versions the tests ran with; requirements/ has the whole tested environment.
 EXTRAS = {
-    "explain": ["vllm>=0.11", "tensorflow>=2.21", "gin-config>=0.5", "pyyaml>=6", "tqdm>=4.67"],
+    "explain": ["vllm>=0.11", "tensorflow>=2.21", "gin-config>=0.5", "jinja2>=3.1", "pyyaml>=6", "tqdm>=4.67"],
     # A host that only sends requests to an LLM needs no vLLM.
     "server": [
         "httpx>=0.28",
@@ -119,6 +119,7 @@ setup(
     package_data={
         "exaranker": ["py.typed"],
         "exaranker.evaluate": ["*.j2", "*.yaml", "*.css", "*.js"],
+        "exaranker.preprocess.inspect": ["*.j2"],
         "exaranker.preprocess.prompts": ["*.yaml"],
         "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},

@@ -46,6 +46,7 @@ def explain(job: Job, output_dir: str | Path) -> dict[str, Any]:
     """
     recipe = job.recipe
     _ = recipe.sampling  # refuses impossible sampling before anything is written
+    job.prompter.check()
     with open_dataset(output_dir, plan_of(job)) as dataset:
         if not dataset.complete:
             _generate(job, recipe, dataset)

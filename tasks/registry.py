@@ -1,6 +1,7 @@
 """Registers a dataset's tasks, `exaranker_{dataset}_{style}`, and mixtures of them."""
 
 import importlib
+import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ import seqio
 
 from exaranker import schema
 from exaranker.errors import InputError, nearest
+from exaranker.logs import warn
 from exaranker.tasks.metrics import explanation_metrics, label_metrics, postprocess
 from exaranker.tasks.preprocessors import pipeline
 from exaranker.tasks.sources import ExplanationSource
@@ -114,9 +116,12 @@ def register_mixture(name: str, rates: Mapping[str, float]) -> str:
     'two_to_one'
 
     Raises:
-        InputError: one of the tasks is unknown.
+        InputError: one of the tasks is unknown, or a rate is not a finite number above 0.
     """
     tasks = [(get_task_or_mixture(task).name, float(rate)) for task, rate in rates.items()]
+    for task, rate in tasks:
+        if not 0 < rate < math.inf:
+            raise InputError(f"mixture {name!r}: the rate of {task} is {rate}, expected a finite number above 0")
     seqio.MixtureRegistry.remove(name)
     seqio.MixtureRegistry.add(name, tasks)
     return name
@@ -301,4 +306,12 @@ def _mix_all(datasets: Iterable[str]) -> list[str]:
         style: {task_name(name, style): rate for name, rate in rows.items() if not _lacking(_datasets[name], style)}
         for style in STYLES
     }
+    for style, mixed in rates.items():
+        if mixed and (lacking := sorted(rows.keys() - {dataset_of(task) for task in mixed})):
+            warn(f"{task_name('all', style)} is without {', '.join(lacking)}: {_why(lacking[0], style)}")
     return [register_mixture(task_name("all", style), mixed) for style, mixed in rates.items() if mixed]
+
+
+def _why(dataset: str, style: str) -> str:
+    lacking = _lacking(_datasets[dataset], style)
+    return f"{lacking.what} ({lacking.remedy})" if lacking else ""

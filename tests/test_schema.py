@@ -76,6 +76,11 @@ def test_missing_shard_is_named(dataset):
     [
         ({"complete": False, "num_shards": 3}, "the dataset is unfinished: 2 of 3 shards"),
         ({"schema_version": 99}, "schema version 99, expected 1"),
+        ({"num_shards": 3}, "lists 2 of 3 shards"),
+        ({"shards": {}}, "shards is .*, expected a list"),
+        ({"num_shards": "2"}, "num_shards is .*, expected an integer"),
+        ({"complete": 1}, "complete is 1, expected true or false"),
+        ({"shards": [1, 2]}, "expected an object with file"),
     ],
 )
 def test_unusable_manifest_is_refused(dataset, change, message):
@@ -88,3 +93,44 @@ def test_unusable_manifest_is_refused(dataset, change, message):
 def test_a_folder_without_manifest_is_no_dataset(tmp_path):
     with pytest.raises(InputError, match=r"no manifest\.json here, so this is not a dataset"):
         schema.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": 5000}, r"00000-of-00002\.tfrecord: 3 rows, the manifest says 5000"),
+        ({"rows": -1}, r"manifest\.json: .* has -1 rows"),
+        ({"rows": "3"}, r"manifest\.json: rows is \"3\", expected an integer"),
+        ({"file": "/etc/passwd"}, r"lists '/etc/passwd', expected the name of a file in this folder"),
+        ({"file": "../x.tfrecord"}, r"lists '\.\./x\.tfrecord', expected the name of a file"),
+        ({"file": ".."}, r"lists '\.\.', expected the name of a file"),
+        (
+            {"file": "explanations-00001-of-00002.tfrecord"},
+            r"lists explanations-00001-of-00002\.tfrecord more than once",
+        ),
+        ({"rejected": {"file": "../secret"}}, r"lists '\.\./secret', expected the name"),
+    ],
+)
+def test_what_the_manifest_claims_is_checked(dataset, changes, message):
+    manifest = schema.read_manifest(dataset)
+    manifest["shards"][0] |= changes
+    write_json(dataset / schema.MANIFEST, manifest)
+    with pytest.raises(InputError, match=message):
+        schema.verify(dataset)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", "[" * 100_000, '{"a": '])
+def test_a_manifest_of_another_shape(tmp_path, text):
+    (tmp_path / schema.MANIFEST).write_text(text)
+    with pytest.raises(InputError, match=r"manifest\.json: "):
+        schema.read_manifest(tmp_path)
+
+
+def test_a_row_that_no_explanation_has(tmp_path):
+    import tensorflow as tf
+
+    path = tmp_path / "shard.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(schema.to_example(ROW._replace(relevant=7)))
+    with pytest.raises(InputError, match=r"shard\.tfrecord: record 0: relevant is 7, expected 0 or 1"):
+        list(schema.read_shard(path))

@@ -1,6 +1,7 @@
 """An LLM behind OpenAI's API, such as `vllm serve`: each prompt is a request of its own, many are under way at once."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
@@ -163,6 +164,8 @@ def _completion(reply: dict[str, Any], choice: dict[str, Any], text: Any, logpro
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON may hold half a surrogate pair
     count = len(logprobs) if logprobs is not None else reply["usage"]["completion_tokens"] // len(reply["choices"])
     mean = sum(logprobs) / count if logprobs else 0.0
+    if not (isinstance(count, int) and count >= 0 and math.isfinite(mean)):
+        raise ValueError(f"{count} tokens with a mean log-probability of {mean}")
     return Completion(text, choice["finish_reason"], count, mean)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from exaranker.checks import Positive, Rule, Text, above, at_least, check, one_of
 from exaranker.errors import InputError, require
+from exaranker.redact import redacted, redacted_options
 
 T = TypeVar("T")
 PROMPTS = ("tokens", "text", "messages")
@@ -44,7 +45,7 @@ class ServerConfig:
     @property
     def text_settings(self) -> dict[str, Any]:
         """The options that change the text."""
-        extra = {"extra_body": self.extra_body} if self.extra_body else {}
+        extra = {"extra_body": redacted_options(self.extra_body)} if self.extra_body else {}
         return {"model": self.model, "prompts": self.prompts, **extra}
 
 
@@ -75,7 +76,11 @@ class ServerClient:
     def __init__(self, config: ServerConfig):
         httpx = require("httpx", "server")
         self._tenacity = require("tenacity", "server")
-        key = os.environ.get(config.api_key_env)
+        key = os.environ.get(config.api_key_env, "").strip()
+        if not key.isprintable() or not key.isascii():
+            hint = "set it to the key alone"
+            raise InputError(f"the key in ${config.api_key_env} has a line break or another odd character", hint=hint)
+        self._key = key
         self._config, self._transport_error = config, httpx.TransportError
         self._limit, self._slots = RateLimit(config.requests_per_second), asyncio.Semaphore(config.concurrency)
         self._http = httpx.AsyncClient(
@@ -102,10 +107,14 @@ class ServerClient:
                     return await self._once(path, body, parse)
         except self._tenacity.RetryError as error:
             last = error.last_attempt.exception()
-            problem = f"no answer in {self._config.max_attempts} attempts: {type(last).__name__} {last}".rstrip()
+            why = f"{type(last).__name__} {self._shown(str(last))}".rstrip()
+            problem = f"no answer in {self._config.max_attempts} attempts: {why}"
             hint = "finished shards are kept: when the server is well, run the same command again"
-            raise InputError(problem, path=self._config.base_url, hint=hint) from last
+            raise InputError(problem, path=self._shown(self._config.base_url), hint=hint) from last
         raise AssertionError("the attempts end in a return or an exception")
+
+    def _shown(self, text: str) -> str:
+        return redacted(text, [self._key])
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -118,14 +127,16 @@ class ServerClient:
         if response.status_code in PASSING or response.status_code >= 500:
             raise TryAgainError(f"status {response.status_code}", _seconds(response.headers.get("retry-after")))
         if response.status_code != 200:
-            problem = f"{path}: status {response.status_code}: {' '.join(response.text.split())[:300]}"
-            raise InputError(problem, path=self._config.base_url, hint="see server.prompts, server.model and the key")
+            problem = f"{path}: status {response.status_code}: {self._shown(' '.join(response.text.split()))[:300]}"
+            raise InputError(
+                problem, path=self._shown(self._config.base_url), hint="see server.prompts, server.model and the key"
+            )
         try:
             return parse(response.json())
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise TryAgainError(f"not a reply as expected: {response.text[:100]!r}") from error
+            raise TryAgainError(f"not a reply as expected: {self._shown(response.text)[:100]!r}") from error
 
     def _wait(self, state: Any) -> float:
         """Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), or Retry-After."""

@@ -1,6 +1,5 @@
 """What an explanation dataset holds, counted in one pass over its shards."""
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Iterator
@@ -8,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exaranker.files import read_json
+from exaranker.files import parse_json, read_json, read_lines, require_fields
 from exaranker.preprocess.dataset.writer import RUN_FILE
 from exaranker.schema import ExplainedPair, read_shard, verify, verify_file
 
+REJECTED_FIELDS = ("query", "passage", "label", "reason", "text")
+ANYTHING = (dict, list, str, int, float, bool, type(None))  # the page escapes it
 BIN_WIDTH = 10  # words per bar of the length histogram
 
 
@@ -82,8 +83,10 @@ def inspect(directory: str | Path, num_examples: int = 3) -> Inspection:
 def rejected_rows(directory: Path, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of the side files."""
     for record in _side_files(manifest):
-        with (directory / record["file"]).open(encoding="utf-8") as stream:
-            yield from map(json.loads, stream)
+        path = directory / record["file"]
+        for number, line in read_lines(path):
+            row = parse_json(line, path=path, line=number)
+            yield require_fields(row, dict.fromkeys(REJECTED_FIELDS, ANYTHING), path=path, line=number)
 
 
 def _side_files(manifest: dict[str, Any]) -> list[dict[str, Any]]:

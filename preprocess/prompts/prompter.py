@@ -1,6 +1,7 @@
 """Pairs -> prompts: worked examples, then the pair with its gold label, cut to fit by shortening the passage only."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ VERDICTS = ("not_relevant", "relevant")
 
 # Values for templates that would otherwise put today's date into every prompt (Llama 3) or think aloud (Qwen 3).
 CHAT_TEMPLATE_VALUES = {"date_string": "26 Jul 2024", "enable_thinking": False}
+
+
+_THOUGHT = re.compile(r"(?:<\|?|\[)(?:think|thinking|thought|reasoning)\|?[>\]]$", re.IGNORECASE)
 
 
 class Message(NamedTuple):
@@ -130,6 +134,24 @@ class Prompter:
         # `Explanation:` announces the answer to any LLM, in every prompt.
         self._neutralise = Neutraliser(added, [*style.sections, "Explanation"])
 
+    def check(self) -> None:
+        """Refuses what no prompt could be right with, before anything is generated.
+
+        Raises:
+            InputError: the chat template begins the answer within a thought, or the prompt alone fills the context.
+        """
+        prompt = self.prefix()
+        ending = self._apply_template(self._turns("")).rstrip() if self.chat else ""
+        if _THOUGHT.search(ending):
+            problem = f"the chat template of this LLM begins the answer within a thought: it ends in {ending[-20:]!r}"
+            raise InputError(
+                problem, hint="use --gin.explainer.chat=False, or an LLM whose thinking can be switched off"
+            )
+        if (length := len(prompt.token_ids)) >= self._max_prompt_tokens:
+            problem = f"the prompt {self.style.name!r} has {length} tokens without any pair, and the context leaves "
+            hint = "raise explainer.context_tokens, or use a shorter prompt: --gin.explainer.prompt=\"'small'\""
+            raise InputError(f"{problem}{self._max_prompt_tokens} for prompts", hint=hint)
+
     def build(self, pairs: Sequence[Pair], positive_grade: int) -> list[Prompt | None]:
         """One prompt a pair; None where the question alone leaves no room for the passage."""
         queries = [self._neutralise(pair.query) for pair in pairs]
@@ -179,6 +201,8 @@ class Prompter:
         else:
             texts = [self._completion(item, opening) for item, opening in zip(items, openings, strict=True)]
         encoded = self._tokenizer(texts, add_special_tokens=not self.chat, verbose=False)["input_ids"]
+        if not self.chat:  # some tokenizers end every text with EOS, after which there is nothing to continue
+            encoded = [ids[:-1] if ids[-1:] == [self._tokenizer.eos_token_id] else ids for ids in encoded]
         return [
             Prompt(tuple(ids), *rest) for ids, rest in zip(encoded, zip(messages, openings, strict=True), strict=True)
         ]

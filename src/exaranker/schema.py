@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exaranker.errors import InputError, require
-from exaranker.files import read_json, sha256_file
+from exaranker.files import read_json, require_fields, sha256_file
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+SHARD_FIELDS: dict[str, type] = {"file": str, "rows": int, "bytes": int, "sha256": str}
 
 
 class Pair(NamedTuple):
@@ -77,8 +78,13 @@ def read_shard(path: str | Path) -> Iterator[ExplainedPair]:
     try:
         for serialized in tf.data.TFRecordDataset(str(path)):
             example = tf.io.parse_single_example(serialized, description)
-            yield ExplainedPair(*(_value(example[name].numpy(), kind) for name, kind in FIELD_TYPES.items()))
+            explained = ExplainedPair(*(_value(example[name].numpy(), kind) for name, kind in FIELD_TYPES.items()))
+            if explained.relevant not in (0, 1):
+                raise InputError(f"record {row}: relevant is {explained.relevant}, expected 0 or 1", path=path)
+            yield explained
             row += 1
+    except UnicodeDecodeError as error:
+        raise InputError(f"record {row} is not UTF-8: {error.reason}", path=path, hint=_REPAIR) from error
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
         reason = str(error.message).rpartition("}} ")[2].partition(" [Op:")[0]
         raise InputError(f"cannot read record {row}: {reason}", path=path, hint=_REPAIR) from error
@@ -93,15 +99,17 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / MANIFEST
     if not path.is_file():
         raise InputError("no manifest.json here, so this is not a dataset", path=directory, hint=_REPAIR)
-    manifest = read_json(path)
+    manifest = require_fields(read_json(path), {}, path=path, hint=_REPAIR)
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         raise InputError(
             f"schema version {version!r}, expected {SCHEMA_VERSION}", path=path, hint="explain the pairs again"
         )
+    require_fields(manifest, {"shards": list, "num_shards": int, "complete": bool}, path=path, hint=_REPAIR)
     if not manifest.get("complete"):
         done, planned = len(manifest["shards"]), manifest["num_shards"]
         raise InputError(f"the dataset is unfinished: {done} of {planned} shards", path=path, hint=_REPAIR)
+    _check_shards(manifest, path)
     return manifest
 
 
@@ -114,7 +122,53 @@ def verify(directory: str | Path) -> dict[str, Any]:
     manifest = read_manifest(directory)
     for shard in manifest["shards"]:
         verify_file(directory, shard)
+        path = Path(directory) / shard["file"]
+        if (rows := count_records(path)) != shard["rows"]:
+            raise InputError(f"{rows} rows, the manifest says {shard['rows']}", path=path, hint=_REPAIR)
     return manifest
+
+
+def count_records(path: str | Path) -> int:
+    """The records of a TFRecord file, by their lengths alone: 8 bytes before each, and twice 4 of checksums.
+
+    Raises:
+        InputError: the last record is cut off.
+    """
+    size, place, count = Path(path).stat().st_size, 0, 0
+    with Path(path).open("rb") as stream:
+        while place < size:
+            stream.seek(place)
+            place += int.from_bytes(stream.read(8), "little") + 16
+            count += 1
+    if place != size:
+        raise InputError(f"record {count - 1} is cut off", path=path, hint=_REPAIR)
+    return count
+
+
+def _check_shards(manifest: dict[str, Any], path: Path) -> None:
+    """Holds the list of shards to the rest of the manifest.
+
+    Raises:
+        InputError: the list of shards is not of a complete dataset: one is missing, twice, or outside of the folder.
+    """
+    shards, planned = manifest["shards"], manifest["num_shards"]
+    for shard in shards:
+        require_fields(shard, SHARD_FIELDS, path=path, hint=_REPAIR)
+        _check_name(shard["file"], path)
+        if isinstance(side := shard.get("rejected"), dict) and "file" in side:
+            _check_name(side["file"], path)
+        if shard["rows"] < 0:
+            raise InputError(f"{shard['file']} has {shard['rows']} rows", path=path, hint=_REPAIR)
+    names = [shard["file"] for shard in shards]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"lists {', '.join(repeated)} more than once", path=path, hint=_REPAIR)
+    if len(names) != planned:
+        raise InputError(f"lists {len(names)} of {planned} shards", path=path, hint=_REPAIR)
+
+
+def _check_name(name: Any, path: Path) -> None:
+    if not isinstance(name, str) or Path(name).name != name or name == ".." or "\0" in name:
+        raise InputError(f"lists {name!r}, expected the name of a file in this folder", path=path, hint=_REPAIR)
 
 
 def verify_file(directory: str | Path, record: dict[str, Any]) -> None:

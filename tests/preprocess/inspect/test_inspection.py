@@ -133,13 +133,25 @@ def test_no_text_becomes_markup(hostile):
     allowed = {"html", "meta", "title", "style", "h1", "h2", "pre", "div", "span", "table", "tr", "th", "td"}
     assert tags <= allowed
     attributes = {name for _, attrs in seen.tags for name in attrs}
-    assert attributes <= {"lang", "charset", "class", "style", "title"}
+    assert attributes <= {"lang", "charset", "class", "style", "title", "http-equiv", "content"}
+    assert ("default-src 'none'") in dict(seen.tags[2][1])["content"]
     [row] = found.examples
     assert seen.cells[:4] == ["not relevant (0)", row.query, row.passage, row.explanation]
     assert seen.cells[4].startswith("empty (1)")
     assert row.explanation.endswith(ATTACK)
     assert "<b>data" in seen.text
     assert "per 1,000 pairs at $1 an hour" in seen.text
+
+
+def test_every_field_of_a_rejected_row_is_escaped(hostile):
+    found = inspect(hostile, 0)
+    [record] = [shard["rejected"] for shard in found.manifest["shards"]]
+    path = hostile / record["file"]
+    path.write_text(json.dumps(dict.fromkeys(("query", "passage", "label", "reason", "text"), ATTACK)))
+    assert "script" not in {tag for tag, _ in Page(page(found)).tags}
+    path.write_text('{"query": 1}')
+    with pytest.raises(InputError, match=r"rejected-.*:1: the object lacks passage, label, reason, text"):
+        page(found)
 
 
 def test_a_terminal_gets_no_escape_codes(hostile):

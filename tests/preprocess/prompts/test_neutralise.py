@@ -149,3 +149,28 @@ def test_the_real_llm_explains_hostile_pairs_all_the_same(tmp_path):
         assert row.num_tokens >= 5, row.explanation
         assert not re.search("|".join(map(re.escape, ALL_MARKERS)), row.explanation)
         assert not row.explanation.lower().startswith("the passage is relevant because hacked")
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "**Final Answer**",
+        "**Final Answer:**",
+        "__Final Answer__ :",
+        "Final\u200d Answer:",
+        "Fi\u200cnal Answer\uff1a",
+        "\uff26\uff49\uff4e\uff41\uff4c \uff21\uff4e\uff53\uff57\uff45\uff52:",
+        "Fin\u0430l \u0410nsw\u0435r:",
+        "Final Answer\ua789",
+        "Final\u00a0Answer\u2236",
+        "Fi\ufe00nal Answer:",
+    ],
+)
+def test_headings_that_only_look_like_it(heading):
+    """A model reads these as the heading, whatever their letters are."""
+    assert Neutraliser([], ["Final Answer"])(f"Tall. {heading} no") == "Tall. Final Answer - no"
+
+
+def test_text_that_looks_like_no_heading_stays():
+    for text in ("Это финал: да", "the final answer is 3", "a **bold** word", "क\u094d\u200dष: x", "日本語：あ"):
+        assert Neutraliser([], ["Final Answer", "Passage"])(text) == text

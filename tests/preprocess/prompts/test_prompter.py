@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -132,3 +133,33 @@ def test_neutralised_text_is_one_line():
     assert clean("a\r\nb\tc\u2028d") == "a b c d"
     assert clean("the final answer is 42; FINAL ANSWER : yes") == "the final answer is 42; FINAL ANSWER - yes"
     assert clean("1 < 2 | x > 3 and a|b") == "1 < 2 | x > 3 and a|b"
+
+
+def test_a_template_that_begins_with_a_thought_is_refused(tokenizer):
+    thinking = copy.deepcopy(tokenizer)
+    thinking.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    with pytest.raises(InputError, match=r"begins the answer within a thought: it ends in .*<think>'"):
+        prompter(thinking, "small").check()
+    prompter(tokenizer, "small").check()
+
+
+def test_a_prompt_that_fills_the_context_is_refused(tokenizer):
+    tight = Prompter(load_style("exaranker"), tokenizer, chat=True, max_passage_tokens=9, max_prompt_tokens=50)
+    with pytest.raises(
+        InputError, match=r"the prompt 'exaranker' has \d+ tokens without any pair, and the context leav"
+    ):
+        tight.check()
+
+
+def test_a_text_to_complete_does_not_end(tokenizer):
+    """Some tokenizers put EOS after every text."""
+    from tokenizers.processors import TemplateProcessing
+
+    ending = copy.deepcopy(tokenizer)
+    end = (ending.eos_token, ending.eos_token_id)
+    ending.backend_tokenizer.post_processor = TemplateProcessing(single="$A " + end[0], special_tokens=[end])
+    assert ending("a").input_ids[-1] == ending.eos_token_id
+    options = {"chat": False, "max_passage_tokens": 9, "max_prompt_tokens": 2000}
+    [prompt] = Prompter(load_style("small"), ending, **options).build([with_text_ids("q", "p", 1)], 1)
+    [expected] = Prompter(load_style("small"), tokenizer, **options).build([with_text_ids("q", "p", 1)], 1)
+    assert prompt.token_ids == expected.token_ids
