@@ -135,7 +135,7 @@ def test_missing_package_names_its_extra():
     [
         (
             "run.trec",
-            gzip.compress(b"q Q0 d 1 1.0 t\n"),
+            gzip.compress(b"q Q0 d 1 1.0 t\n", mtime=0),
             "this is a gzip file, but its name does not end in .gz (rename it to run.trec.gz)",
         ),
         (
