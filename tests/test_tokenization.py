@@ -1,13 +1,17 @@
 import hashlib
+import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import seqio
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from exaranker.errors import InputError
-from exaranker.tokenization import byte_to_character_offsets, load_tokenizer
+from exaranker.shipped import shipped
+from exaranker.tokenization import byte_to_character_offsets, load_tokenizer, tokenizer_file
 
 SPIECE = Path(seqio.__file__).parent / "test_data/sentencepiece/sentencepiece.model"
 TEXT = "The “é” 日本 x dog. true\n"
@@ -120,3 +124,86 @@ def test_what_is_no_tokenizer_is_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"tokenizer\.json: not a tokenizer\.json: "):
         load_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_control_tokens_are_text_whether_or_not_they_are_called_special(bpe):
+    file = bpe / "tokenizer.json"
+    inner = Tokenizer.from_file(str(file))
+    inner.add_tokens([AddedToken("<think>", normalized=False), AddedToken("[DOC]", normalized=False), "covid"])
+    inner.save(str(file))
+    tokenizer = load_tokenizer(file)
+    think, document, word = (inner.token_to_id(name) for name in ("<think>", "[DOC]", "covid"))
+    ids = tokenizer.encode("a <think> [DOC] covid")
+    assert think not in ids
+    assert document not in ids
+    assert word in ids  # a word of the language is what it was trained as
+    assert tokenizer.decode(ids) == "a <think> [DOC] covid"
+    assert tokenizer.decode([think, *tokenizer.encode("so"), 1]) == "<think>so"  # 1 is special: <start>
+
+
+@pytest.fixture
+def t5_folder(tmp_path):
+    """T5's two files as its users find them: the SentencePiece model, and what transformers makes of it."""
+    from transformers import T5Tokenizer
+
+    folder = tmp_path / "t5"
+    folder.mkdir()
+    shutil.copyfile(shipped("examples/sample") / "spiece.model", folder / "spiece.model")
+    T5Tokenizer.from_pretrained(folder).save_pretrained(folder)
+    return folder
+
+
+def test_two_files_that_give_the_same_ids_are_one_tokenizer(t5_folder):
+    assert (t5_folder / "tokenizer.json").is_file()
+    assert tokenizer_file(t5_folder).name == "spiece.model"
+
+
+@pytest.mark.parametrize("change", ["an added token", "begin of text", "end of text", "not SentencePiece"])
+def test_of_two_files_that_differ_it_is_the_one_that_autotokenizer_reads(t5_folder, change):
+    file = t5_folder / "tokenizer.json"
+    inner = Tokenizer.from_file(str(file))
+    if change == "an added token":
+        inner.add_tokens(["biology"])
+    elif change == "begin of text":
+        start = inner.token_to_id("▁a")
+        inner.post_processor = processors.TemplateProcessing(single="▁a $A", special_tokens=[("▁a", start)])
+    elif change == "end of text":
+        (t5_folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "▁a"}))
+    else:  # Llama 3's tokenizer.model is tiktoken's
+        (t5_folder / "spiece.model").unlink()
+        (t5_folder / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")
+    inner.save(str(file))
+    assert tokenizer_file(t5_folder) == file
+    tokenizer = load_tokenizer(t5_folder)
+    assert (tokenizer.eos_id, tokenizer.bos_id) == {
+        "begin of text": (1, inner.token_to_id("▁a")),
+        "end of text": (inner.token_to_id("▁a"), None),
+    }.get(change, (1, None))
+
+
+def test_a_vocabulary_with_begin_of_text_needs_its_tokenizer_json(tmp_path):
+    stored = io.BytesIO()
+    texts = iter(["the quick brown fox jumps over the lazy dog"] * 20)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts, model_writer=stored, vocab_size=40, model_type="bpe", minloglevel=2
+    )
+    (tmp_path / "tokenizer.model").write_bytes(stored.getvalue())
+    message = r"tokenizer.model: this SentencePiece model has a begin-of-text piece, '<s>', .* \(write a tokenizer.json"
+    with pytest.raises(InputError, match=message):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"eos_token": "<|im_end|>"}, "ends texts with '</s>', tokenizer_config.json beside it with '<|im_end|>'"),
+        ({"added_tokens_decoder": {"4000": {"content": "<q>"}}}, "does not have '<q>', which tokenizer_config.json"),
+    ],
+)
+def test_a_sentencepiece_model_that_its_roles_contradict_is_refused(tmp_path, roles, message):
+    shutil.copyfile(shipped("examples/sample") / "spiece.model", tmp_path / "spiece.model")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": {"4001": "<extra_id_0>"}}))
+    assert load_tokenizer(tmp_path).eos_id == 1
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(roles))
+    with pytest.raises(InputError, match=message.replace("|", r"\|")):
+        load_tokenizer(tmp_path)

@@ -1,11 +1,14 @@
 """Tokenizers by file: SentencePiece models, Hugging Face tokenizer.json, and bytes.
 
 Everything in this project pads with id 0 and keeps masks beside it; a tokenizer's own padding token is never used.
-Texts are data: a passage that spells a control token, such as `</s>` or `<|im_end|>`, is encoded as its characters.
+Texts are data: a passage that spells a control token, such as `</s>`, `<|im_end|>` or `<think>`, is encoded as its
+characters. A folder's ids are those that transformers' AutoTokenizer gives, or it is refused.
 """
 
+import functools
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +25,13 @@ BYTES_FILE = "byte_tokenizer.json"
 # Names of the end-of-text token when no tokenizer_config.json says which it is, most specific first.
 COMMON_EOS = ("<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
 PAD_ID = 0
+# Added tokens that mark up a prompt, whether or not tokenizer.json calls them special; others are words of a language.
+MARKUP = re.compile(r"<.+>|\[.+\]", re.DOTALL)
+SENTINEL = re.compile(r"<extra_id_\d+>")  # T5's, behind its SentencePiece vocabulary
+# What two files of one vocabulary are to encode alike. Blanks and control tokens are not among it: there transformers
+# differs from the SentencePiece model that T5 was trained with.
+PROBES = ("Is it so? Yes, 1,234.5!", "true false")
+RESAVE = 'write a tokenizer.json: AutoTokenizer.from_pretrained("DIR").save_pretrained("DIR")'
 
 
 class Tokenizer(Protocol):
@@ -67,18 +77,45 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 def tokenizer_file(path: str | Path) -> Path:
     """The file that defines a tokenizer, given itself or its folder.
 
+    Where a folder has a SentencePiece model and a tokenizer.json, AutoTokenizer reads the latter; the former is taken
+    if it gives the same ids, since tf.data encodes with it.
+
     Raises:
         InputError: nothing of that kind is there.
     """
     path = Path(path)
     names = (*SENTENCEPIECE_FILES, HUGGINGFACE_FILE, BYTES_FILE)
     candidates = [path / name for name in names] if path.is_dir() else [path]
-    for file in candidates:
-        if file.is_file() and file.suffix in (".model", ".json"):
-            return file
-    raise InputError(
-        "no tokenizer here", path=path, hint=f"expected a folder with {', '.join(names)}, one of these files, or byt5"
-    )
+    found = [file for file in candidates if file.is_file() and file.suffix in (".model", ".json")]
+    if not found:
+        hint = f"expected a folder with {', '.join(names)}, one of these files, or byt5"
+        raise InputError("no tokenizer here", path=path, hint=hint)
+    file, other = found[0], path / HUGGINGFACE_FILE
+    if other in found and file.suffix == ".model" and not _same_ids(file, other, _state_of(file), _state_of(other)):
+        return other
+    return file
+
+
+@functools.lru_cache(maxsize=8)
+def _same_ids(sentencepiece_file: Path, json_file: Path, *states: tuple[int, int]) -> bool:
+    """Whether both encode every text to the same ids, as far as vocabularies, special tokens and probes tell."""
+    try:
+        ours = SentencePieceTokenizer(sentencepiece_file)
+        theirs = HuggingFaceTokenizer(json_file)
+    except InputError:  # Llama 3's tokenizer.model is tiktoken's; or the tokenizer.json says so itself when it is read
+        return False
+    if (ours.eos_id, ours.bos_id) != (theirs.eos_id, theirs.bos_id):
+        return False
+    vocabulary = theirs.vocabulary()
+    added = vocabulary.keys() - ours.vocabulary().keys()
+    if any(vocabulary.get(piece) != token_id for piece, token_id in ours.vocabulary().items()):
+        return False
+    return all(map(SENTINEL.fullmatch, added)) and all(ours.encode(text) == theirs.encode(text) for text in PROBES)
+
+
+def _state_of(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 class SentencePieceTokenizer:
@@ -97,6 +134,7 @@ class SentencePieceTokenizer:
         self.vocab_size: int = self._model.vocab_size()
         self.eos_id: int = self._model.eos_id()
         self.unk_id: int | None = self._model.unk_id()
+        self._refuse_what_only_a_json_says()
         self.digest = sha256_file(file)
 
     def encode(self, text: str) -> list[int]:
@@ -110,8 +148,37 @@ class SentencePieceTokenizer:
         pieces = self._model.encode(text, return_type="proto").pieces
         return byte_to_character_offsets(text, [piece.end for piece in pieces])
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every piece and its id."""
+        return {self._model.id_to_piece(number): number for number in range(self.vocab_size)}
+
     def save(self, directory: str | Path) -> None:
         shutil.copyfile(self._file, Path(directory) / SENTENCEPIECE_FILES[0])
+
+    def _refuse_what_only_a_json_says(self) -> None:
+        """Llama's and its kind: AutoTokenizer adds to such a file what T5's does not have."""
+        problem = None
+        if (bos := self._model.bos_id()) >= 0:
+            problem = f"has a begin-of-text piece, {self._model.id_to_piece(bos)!r}, which belongs before every text"
+        elif self.eos_id < 0:
+            problem = "has no end-of-text piece"
+        elif (roles := self._file.with_name(HUGGINGFACE_ROLES)).is_file():
+            problem = self._contradiction(read_json(roles))
+        if problem is not None:
+            raise InputError(f"this SentencePiece model {problem}", path=self._file, hint=RESAVE)
+
+    def _contradiction(self, roles: Any) -> str | None:
+        eos, own = _token_name(roles.get("eos_token")), self._model.id_to_piece(self.eos_id)
+        if eos is not None and eos != own:
+            return f"ends texts with {own!r}, {HUGGINGFACE_ROLES} beside it with {eos!r}"
+        added = {int(number): _token_name(token) for number, token in (roles.get("added_tokens_decoder") or {}).items()}
+        own_size = self.vocab_size
+        more = [name for number, name in added.items() if number >= own_size and not SENTINEL.fullmatch(str(name))]
+        return (
+            f"does not have {', '.join(map(repr, more[:3]))}, which {HUGGINGFACE_ROLES} beside it adds"
+            if more
+            else None
+        )
 
 
 class HuggingFaceTokenizer:
@@ -127,23 +194,30 @@ class HuggingFaceTokenizer:
             raise InputError(f"not a tokenizer.json: {error}", path=file) from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._special = {number for number, token in self._added() if token.special}
+        # What is special is text in texts; a control token that is not called so would be obeyed.
+        self._tokenizer.add_special_tokens([token for _, token in self._added() if MARKUP.fullmatch(token.content)])
         self._tokenizer.encode_special_tokens = True
         self._file = file
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         self.eos_id = self._eos_id()
         self.unk_id = self._unk_id()
-        first = self._tokenizer.encode("").ids
-        self.bos_id: int | None = first[0] if first and first[0] != self.eos_id else None
+        self.bos_id: int | None = self._begin_of_text()
         self.digest = sha256_file(file)
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(until(ids, self.eos_id))
+        shown = [number for number in until(ids, self.eos_id) if number not in self._special]
+        return self._tokenizer.decode(shown, skip_special_tokens=False)
 
     def token_ends(self, text: str) -> list[int]:
         return [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+
+    def vocabulary(self) -> dict[str, int]:
+        """Every token, added ones among them, and its id."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
 
     def save(self, directory: str | Path) -> None:
         for file in (self._file, self._file.with_name(HUGGINGFACE_ROLES)):
@@ -156,6 +230,14 @@ class HuggingFaceTokenizer:
         model = json.loads(self._tokenizer.to_str())["model"]
         named = model.get("unk_token")
         return model.get("unk_id") if named is None else self._tokenizer.token_to_id(named)
+
+    def _begin_of_text(self) -> int | None:
+        """What the tokenizer itself puts before a text."""
+        whole, bare = (self._tokenizer.encode("a", add_special_tokens=given).ids for given in (True, False))
+        return whole[0] if bare and whole[1 : 1 + len(bare)] == bare else None
+
+    def _added(self) -> list[tuple[int, Any]]:
+        return list(self._tokenizer.get_added_tokens_decoder().items())
 
     def _eos_id(self) -> int:
         roles = self._file.with_name(HUGGINGFACE_ROLES)
