@@ -5,23 +5,27 @@ import json
 import shutil
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import seqio
 
 from exaranker.checkpoints.card import ModelCard
-from exaranker.checkpoints.store import load_card, load_for_inference, save_model
+from exaranker.checkpoints.folder import load_card
+from exaranker.checkpoints.store import load_for_inference, save_model
 from exaranker.checkpoints.training_state import TrainCheckpoints
 from exaranker.errors import InputError
+from exaranker.models import abstract_params
 from exaranker.models.t5 import T5Config
-from exaranker.templates import TEMPLATES
+from exaranker.shipped import shipped
+from exaranker.templates import TEMPLATES, label_ids
 from exaranker.tokenization import load_tokenizer
 
-VOCABULARY = Path(seqio.__file__).parent / "test_data/sentencepiece/sentencepiece.model"
+VOCABULARY = shipped("examples/sample") / "spiece.model"
 OPTIMIZER = optax.adamw(1e-3)
+CONFIG = T5Config(4096, 8, 2, num_encoder_layers=1, num_decoder_layers=1, head_dim=4, mlp_dim=16)
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +35,17 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def card(tokenizer) -> ModelCard:
-    config = T5Config(vocab_size=tokenizer.vocab_size, emb_dim=8, num_heads=2, head_dim=4, mlp_dim=16)
-    return ModelCard(config, TEMPLATES["exaranker"], tokenizer.digest, label_ids=(3, 4), gin="BATCH_SIZE = 2", step=7)
+    template = TEMPLATES["exaranker"]
+    return ModelCard(CONFIG, template, tokenizer.digest, label_ids(tokenizer, template), gin="BATCH_SIZE = 2", step=7)
 
 
-def params_of(value: float) -> dict:
-    return {"encoder": {"norm": {"scale": jnp.full(3, value)}}, "embedding": jnp.full((4, 2), value)}
+def params_of(value: float, config: T5Config = CONFIG) -> dict:
+    shapes = nn.meta.unbox(abstract_params(config))
+    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value), shapes)
+
+
+def embedding(params: dict) -> jax.Array:
+    return params["token_embedder"]["embedding"]
 
 
 def save_steps(manager: TrainCheckpoints, card: ModelCard, losses: dict[int, float | None]) -> None:
@@ -58,8 +67,8 @@ def test_a_saved_model_reads_back_whole(tmp_path, card, tokenizer):
         loaded = load_for_inference(directory)
         assert loaded.card == dataclasses.replace(card, step=9)
         assert loaded.tokenizer.encode("a search engine") == tokenizer.encode("a search engine")
-        np.testing.assert_array_equal(loaded.params["embedding"], np.full((4, 2), 2.5))
-    assert load_card(tmp_path).label_ids == (3, 4)
+        np.testing.assert_array_equal(embedding(loaded.params), np.full((4096, 8), 2.5))
+    assert load_card(tmp_path).label_ids == card.label_ids
 
 
 def test_the_card_is_plain_json(card):
@@ -72,7 +81,7 @@ def test_training_state_resumes_from_the_newest(tmp_path, card):
     restored = restore(tmp_path)
     assert restored.card.step == 2
     assert restored.data == {"step": 2}
-    np.testing.assert_array_equal(restored.params["embedding"], np.full((4, 2), 2.0))
+    np.testing.assert_array_equal(embedding(restored.params), np.full((4096, 8), 2.0))
     assert jax.tree.structure(restored.optimizer) == jax.tree.structure(OPTIMIZER.init(params_of(0.0)))
 
 
@@ -97,7 +106,10 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_used(tmp_path,
     else:
         for file in (newest / "params").rglob("d/*"):
             file.write_bytes(file.read_bytes()[:-40])
-    assert restore(tmp_path).card.step == 1
+    restored = restore(tmp_path)
+    assert restored.card.step == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_1", "checkpoint_2"]
+    TrainCheckpoints(tmp_path).set_aside(restored.damaged)
     assert "checkpoint_2 is damaged" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_1", "damaged_checkpoint_2"]
 
@@ -111,8 +123,9 @@ def test_nothing_readable_is_an_error_not_a_fresh_start(tmp_path, card):
 
 def test_another_model_is_an_error_not_damage(tmp_path, card):
     save_steps(TrainCheckpoints(tmp_path), card, {1: None})
-    params = {"embedding": jnp.zeros((4, 3)), "encoder": {"norm": {"scale": jnp.zeros(3)}}}
-    with pytest.raises(InputError, match=r"1 params arrays differ; embedding: checkpoint \(4, 2\), run \(4, 3\)"):
+    params = params_of(0.0, dataclasses.replace(CONFIG, vocab_size=4097))
+    message = r"2 params arrays differ; decoder/logits_dense/kernel: checkpoint \(8, 4096\), run \(8, 4097\)"
+    with pytest.raises(InputError, match=message):
         TrainCheckpoints(tmp_path).restore_newest(params, OPTIMIZER.init(params))
 
 

@@ -14,7 +14,7 @@ from exaranker.train.log import read_metrics
 from exaranker.train.meter import Window
 from exaranker.train.run import train
 
-EVERY = {"loss", "label_loss", "explanation_loss", "label_accuracy"}
+EVERY = {"loss", "loss_per_step", "label_loss", "explanation_loss", "label_accuracy"}
 TRAINING = EVERY | {"gradient_norm", "steps_per_second", "tokens_per_second", "mfu", "padding", "input_wait"}
 
 
@@ -68,6 +68,7 @@ def test_rates_are_per_second_of_training():
     sums |= {"label_tokens": 3.0, "label_loss": 1.5, "label_correct": 3.0}
     sums |= {"explanation_tokens": 0.0, "explanation_loss": 0.0, "steps": 3.0, "waited": 0.5, "flops": 18e9}
     figures = Window({"sums": sums, "seconds": 2.0}).figures(peak_flops=36e9)
-    expected = {"loss": 2.0, "label_loss": 0.5, "label_accuracy": 1.0, "gradient_norm": 3.0, "steps_per_second": 1.5}
+    expected = {"loss": 2.0, "loss_per_step": 2.0, "label_loss": 0.5, "label_accuracy": 1.0}
+    expected |= {"gradient_norm": 3.0, "steps_per_second": 1.5}
     expected |= {"tokens_per_second": 150.0, "mfu": 0.25, "padding": 0.5, "input_wait": 0.25}
     assert figures == pytest.approx(expected, rel=0.01)

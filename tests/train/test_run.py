@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from exaranker.checkpoints.store import load_card
+from exaranker.checkpoints.folder import load_card
 from exaranker.errors import InputError
 from exaranker.losses.token import LossConfig
 from exaranker.models.stack import stack_layers, unstack_layers

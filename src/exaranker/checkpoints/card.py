@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from exaranker.errors import InputError
 from exaranker.models import ModelConfig, config_from_json, config_to_json
 from exaranker.templates import Template
 
@@ -19,6 +21,7 @@ class ModelCard:
     label_ids: tuple[int, int] | None = None  # (irrelevant, relevant)
     gin: str = ""
     step: int = 0
+    run: Mapping[str, Any] = field(default_factory=dict)  # what a training run was given, to tell changes on resuming
 
     def to_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -29,13 +32,23 @@ class ModelCard:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ModelCard":
-        label_ids = values["label_ids"]
-        return cls(
-            **{
+    def from_json(cls, values: Mapping[str, Any], path: Path | None = None) -> "ModelCard":
+        """Reads what `to_json` gave.
+
+        Raises:
+            InputError: a field is missing or unknown, or the model or the template is none that there is.
+        """
+        try:
+            label_ids = values["label_ids"]
+            given = {
                 **values,
                 "config": config_from_json(values["config"]),
                 "template": Template(**values["template"]),
-                "label_ids": (label_ids[0], label_ids[1]) if label_ids else None,
+                "label_ids": (int(label_ids[0]), int(label_ids[1])) if label_ids else None,
             }
-        )
+            return cls(**given)
+        except InputError as error:
+            raise InputError(f"the card is of no model of ours: {error}", path=path) from error
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            problem = f"not a model card: {type(error).__name__}: {error}"
+            raise InputError(problem, path=path, hint="put back the original card") from error

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: MODEL_DIR/checkpoint_N/{card,params,optimizer,data}, tokenizer beside them.
+"""Checkpoints on disk: MODEL_DIR/checkpoint_N/{card,params,optimizer,data,digests}, tokenizer beside them.
 
 A checkpoint describes itself: the card (JSON) holds the model's configuration, the template it was trained with, the
 tokenizer's digest and the gin text, so that reading one needs nothing but its directory. Orbax writes each checkpoint
@@ -6,46 +6,53 @@ aside and renames it, so a killed process leaves no half checkpoint behind.
 """
 
 import dataclasses
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.digests import named_leaves
+from exaranker.checkpoints.folder import PREFIX, TOKENIZER, find_checkpoint, read_card, saved_items
+from exaranker.checkpoints.reading import digests_of, handlers, load_items, stored_arrays
 from exaranker.errors import InputError
+from exaranker.models import abstract_params
+from exaranker.templates import label_ids
 from exaranker.tokenization import Tokenizer, load_tokenizer
 
-PREFIX = "checkpoint"
-TOKENIZER = "tokenizer"
-STEP_DIRECTORY = re.compile(rf"{PREFIX}_(\d+)")
-_ITEMS: dict[str, type[ocp.CheckpointHandler]] = {
-    "card": ocp.JsonCheckpointHandler,
-    "params": ocp.StandardCheckpointHandler,
-    "optimizer": ocp.StandardCheckpointHandler,
-    "data": ocp.JsonCheckpointHandler,
-}
+# Adafactor's accumulators among the named leaves of optax's state: "0/v_row/…", "1/0/v/…", "encoder/layers/0/v_col/…".
+_ACCUMULATOR = re.compile(r"(?:.*?/)?\d+/(v_row|v_col|v)/(.+)")
 
 
 class StoredModel(NamedTuple):
-    """A checkpoint's card, weights and tokenizer."""
+    """A model ready to use: what it is, its weights, and what encodes its inputs."""
 
     card: ModelCard
     params: Any
     tokenizer: Tokenizer
 
 
-def save_model(directory: str | Path, card: ModelCard, params: Any, tokenizer: Tokenizer, step: int = 0) -> Path:
-    """Writes a model without training state to `directory/checkpoint_<step>` and returns that path."""
+def save_model(
+    directory: str | Path, card: ModelCard, params: Any, tokenizer: Tokenizer, step: int = 0, slots: Any = None
+) -> Path:
+    """Writes a model without training state to `directory/checkpoint_<step>` and returns that path.
+
+    `slots` are an optimizer's accumulators that came with the model from elsewhere, by name.
+    """
     directory = Path(directory).absolute()
     save_tokenizer(directory, tokenizer)
-    card = dataclasses.replace(card, step=step)
+    described = dataclasses.replace(card, step=step).to_json()
+    arrays = {"params": params} | ({"slots": slots} if slots else {})
     with open_manager(directory) as manager:
-        items = ocp.args.Composite(card=ocp.args.JsonSave(card.to_json()), params=ocp.args.StandardSave(params))
-        manager.save(step, args=items, force=True)
+        items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+        items["card"] = ocp.args.JsonSave(described)
+        items["digests"] = ocp.args.JsonSave(digests_of({"card": described}, arrays))
+        manager.save(step, args=ocp.args.Composite(**items), force=True)
     return directory / f"{PREFIX}_{step}"
 
 
@@ -63,11 +70,14 @@ def load_for_inference(directory: str | Path, *, shardings: Any = None) -> Store
     `shardings` is the sharding of all parameters; without it they go to the first local device.
 
     Raises:
-        InputError: there is no complete checkpoint, or the tokenizer beside it is not the one it was trained with.
+        InputError: there is no complete checkpoint, it is damaged, the tokenizer beside it is not the one it was
+            trained with, or its card does not fit its weights or its tokenizer.
     """
     sharding = shardings or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
-    def abstract(stored: Any, path: Path) -> Any:
+    def abstract(stored: Any, card: ModelCard, path: Path) -> Any:
+        expected = nn.meta.unbox(abstract_params(card.config))
+        check_same_arrays(stored, expected, path, "params", "the card is not of these weights", other="card")
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), stored)
 
     return _load(directory, abstract)
@@ -80,66 +90,63 @@ def load_for_training(directory: str | Path, params: Any) -> StoredModel:
         InputError: as above, or the checkpoint is of another model.
     """
 
-    def abstract(stored: Any, path: Path) -> Any:
+    def abstract(stored: Any, card: ModelCard, path: Path) -> Any:
         check_same_arrays(stored, params, path, "params", hint="include the models/*.gin of that checkpoint")
         return abstract_like(params)
 
     return _load(directory, abstract)
 
 
-def _load(directory: str | Path, abstract: Callable[[Any, Path], Any]) -> StoredModel:
-    model_dir, step = find_checkpoint(directory)
-    with open_manager(model_dir, create=False) as manager:
-        stored = manager.item_metadata(step)["params"].tree
-        restore = ocp.args.StandardRestore(abstract(stored, model_dir / f"{PREFIX}_{step}"))
-        restored = manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore(), params=restore))
-    card = ModelCard.from_json(restored["card"])
-    return StoredModel(card, restored["params"], _matching_tokenizer(model_dir, card))
+def load_slots(directory: str | Path) -> dict[str, Any] | None:
+    """The accumulators that a converted model came with, by name, on the first local device; None if there are none."""
+    return _read_here(directory, "slots")
 
 
-def load_card(directory: str | Path) -> ModelCard:
-    """Reads only the card of a checkpoint; `directory` as for `load_for_inference`."""
-    model_dir, step = find_checkpoint(directory)
-    return ModelCard.from_json(json.loads((model_dir / f"{PREFIX}_{step}" / "card" / "metadata").read_text()))
+def load_adafactor_slots(directory: str | Path) -> dict[str, np.ndarray]:
+    """Adafactor's accumulators in a checkpoint by tensor of the unrolled model, {"encoder/…/kernel/v_row": array}.
 
-
-def has_checkpoint(directory: Path) -> bool:
-    """Whether there is a complete checkpoint to continue from."""
-    return directory.is_dir() and bool(_complete_steps(directory))
-
-
-def find_checkpoint(directory: str | Path) -> tuple[Path, int]:
-    """(MODEL_DIR, step) of a directory that is MODEL_DIR or one of its checkpoints.
-
-    Raises:
-        InputError: there is no complete checkpoint; the message says what was found instead.
+    None are found in a checkpoint that another optimizer left, or that has no training state.
     """
-    directory = Path(directory).absolute()
-    if not directory.is_dir():
-        raise InputError("no such directory", path=directory, hint="expected MODEL_DIR or MODEL_DIR/checkpoint_N")
-    if match := STEP_DIRECTORY.fullmatch(directory.name):
-        if _is_complete(directory):
-            return directory.parent, int(match[1])
-    elif steps := _complete_steps(directory):
-        return directory, max(steps)
-    found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:8]) or "nothing"
-    raise InputError(
-        f"no complete checkpoint here, found: {found}",
-        path=directory,
-        hint="expected MODEL_DIR with checkpoint_N/{card,params} in it; wait for the training's next save, or import",
-    )
+    if slots := load_slots(directory):
+        return {name: np.asarray(slot) for name, slot in slots.items()}
+    found = _read_here(directory, "optimizer") or {}
+    parts = ((_ACCUMULATOR.fullmatch(name), np.asarray(leaf)) for name, leaf in found.items())
+    named = {f"{match[2]}/{match[1]}": leaf for match, leaf in parts if match}
+    return dict(_unrolled(named))
 
 
-def _complete_steps(directory: Path) -> list[int]:
-    matches = ((entry, STEP_DIRECTORY.fullmatch(entry.name)) for entry in directory.iterdir())
-    return [int(match[1]) for entry, match in matches if match and _is_complete(entry)]
+def _read_here(directory: str | Path, item: str) -> Any:
+    """An item's arrays on the first local device; None if the checkpoint has none."""
+    model_dir, step = find_checkpoint(directory)
+    checkpoint = model_dir / f"{PREFIX}_{step}"
+    if item not in saved_items(checkpoint):
+        return None
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    stored = stored_arrays(checkpoint, item)
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), stored)
+    return load_items(checkpoint, {item: target})[item]
 
 
-def _is_complete(checkpoint: Path) -> bool:
-    return all((checkpoint / name).exists() for name in ("_CHECKPOINT_METADATA", "card/metadata", "params/_METADATA"))
+def _unrolled(slots: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Splits the slots of scanned layers, whose first axis they are."""
+    for name, slot in slots.items():
+        before, scanned, after = name.partition("/layers/")
+        if scanned:
+            yield from ((f"{before}/layers_{index}/{after}", layer) for index, layer in enumerate(slot))
+        else:
+            yield name, slot
 
 
-def _matching_tokenizer(model_dir: Path, card: ModelCard) -> Tokenizer:
+def _load(directory: str | Path, abstract: Callable[[Any, ModelCard, Path], Any]) -> StoredModel:
+    model_dir, step = find_checkpoint(directory)
+    path = model_dir / f"{PREFIX}_{step}"
+    card = read_card(path)
+    tokenizer = _matching_tokenizer(model_dir, card, path)
+    items = load_items(path, {"params": abstract(stored_arrays(path, "params"), card, path)})
+    return StoredModel(card, items["params"], tokenizer)
+
+
+def _matching_tokenizer(model_dir: Path, card: ModelCard, checkpoint: Path) -> Tokenizer:
     tokenizer = load_tokenizer(model_dir / TOKENIZER)
     if tokenizer.digest != card.tokenizer_digest:
         raise InputError(
@@ -148,11 +155,15 @@ def _matching_tokenizer(model_dir: Path, card: ModelCard) -> Tokenizer:
             path=model_dir / TOKENIZER,
             hint="put back the original file, or use a fresh MODEL_DIR",
         )
+    expected = label_ids(tokenizer, card.template)
+    if card.label_ids is not None and card.label_ids != expected:
+        problem = f"the card has label ids {list(card.label_ids)}, its template and tokenizer give {list(expected)}"
+        raise InputError(problem, path=checkpoint / "card", hint="put back the original card")
     return tokenizer
 
 
 def open_manager(directory: Path, **options: Any) -> ocp.CheckpointManager:
-    """Orbax's manager of a MODEL_DIR, whose checkpoints are `checkpoint_STEP`."""
+    """Orbax's manager of a MODEL_DIR."""
     return ocp.CheckpointManager(
         directory,
         item_handlers=handlers(),
@@ -160,27 +171,16 @@ def open_manager(directory: Path, **options: Any) -> ocp.CheckpointManager:
     )
 
 
-def handlers() -> dict[str, ocp.CheckpointHandler]:
-    """Orbax's handler of each item of a checkpoint."""
-    return {name: handler() for name, handler in _ITEMS.items()}
-
-
-def named_leaves(tree: Any) -> dict[str, Any]:
-    """Flattens optax's nested tuples to {"0/mu/encoder/…": array}: names that outlive optax's classes."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
 def abstract_like(tree: Any) -> Any:
-    """Shapes, types and shardings of a tree's arrays, without their values."""
+    """Shapes, types and shardings of a tree of arrays."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
 
 
-def check_same_arrays(stored: Any, target: Any, path: Path, item: str, hint: str) -> None:
-    """Holds the names and shapes of stored arrays to those of the run.
+def check_same_arrays(stored: Any, target: Any, path: Path, item: str, hint: str, other: str = "run") -> None:
+    """Compares names and shapes of the arrays that are stored with those that are expected.
 
     Raises:
-        InputError: some differ; names the first.
+        InputError: they differ; names the first.
     """
     have = {name: tuple(leaf.shape) for name, leaf in named_leaves(stored).items()}
     want = {name: tuple(leaf.shape) for name, leaf in named_leaves(target).items()}
@@ -188,7 +188,7 @@ def check_same_arrays(stored: Any, target: Any, path: Path, item: str, hint: str
     if differing:
         name = differing[0]
         raise InputError(
-            f"{len(differing)} {item} arrays differ; {name}: checkpoint {have.get(name)}, run {want.get(name)}",
+            f"{len(differing)} {item} arrays differ; {name}: checkpoint {have.get(name)}, {other} {want.get(name)}",
             path=path,
             hint=hint,
         )

@@ -1,10 +1,11 @@
 """The whole state of a training run, saved asynchronously and restored from its newest usable checkpoint."""
 
+import itertools
 import logging
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -13,17 +14,16 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from exaranker.checkpoints.card import ModelCard
-from exaranker.checkpoints.store import (
-    PREFIX,
-    abstract_like,
-    check_same_arrays,
-    handlers,
-    named_leaves,
-    open_manager,
-)
+from exaranker.checkpoints.digests import named_leaves
+from exaranker.checkpoints.folder import DAMAGED, PREFIX, DamagedError, steps_to_resume
+from exaranker.checkpoints.reading import as_asked, compare_items, digests_of, read_items, stored_arrays
+from exaranker.checkpoints.store import abstract_like, check_same_arrays, open_manager
 from exaranker.errors import InputError
+from exaranker.files import claim_folder
 
 RESUME = "resume with the same model and optimizer, or use a fresh MODEL_DIR"
+
+Result = TypeVar("Result")
 
 
 class Restored(NamedTuple):
@@ -33,6 +33,7 @@ class Restored(NamedTuple):
     params: Any
     optimizer: Any
     data: Any  # the data iterator's state, JSON
+    damaged: dict[int, str]  # newer checkpoints, by step, and what is wrong with them
 
 
 class TrainCheckpoints:
@@ -74,35 +75,48 @@ class TrainCheckpoints:
         self, card: ModelCard, params: Any, optimizer: Any, data: Any, metrics: Mapping[str, float] | None = None
     ) -> None:
         """Starts to save `card.step`; returns once the arrays are copied, the files follow in the background."""
-        items = ocp.args.Composite(
-            card=ocp.args.JsonSave(card.to_json()),
-            params=ocp.args.StandardSave(params),
-            optimizer=ocp.args.StandardSave(named_leaves(optimizer)),
-            data=ocp.args.JsonSave(data),
-        )
-        self._manager.save(card.step, args=items, metrics=None if metrics is None else dict(metrics))
+        jsons = {"card": card.to_json(), "data": data}
+        arrays = {"params": params, "optimizer": named_leaves(optimizer)}
+        jsons["digests"] = digests_of(jsons, arrays)
+        items: dict[str, Any] = {name: ocp.args.JsonSave(value) for name, value in jsons.items()}
+        items |= {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+        given = None if metrics is None else dict(metrics)
+        self._manager.save(card.step, args=ocp.args.Composite(**items), metrics=given)
 
     def restore_newest(self, params: Any, optimizer: Any) -> Restored | None:
-        """Reads the newest complete checkpoint into the shapes and shardings of `params` and `optimizer`.
+        """Reads the newest usable checkpoint into the shapes and shardings of `params` and `optimizer`.
 
-        A checkpoint that one of the job's processes cannot read (each reads its own part) is reported, renamed to
-        `damaged_checkpoint_N`, and the one before it is used.
+        Newer ones that one of the job's processes (each reads its own part) knows to be damaged are passed over;
+        they stay as they are until `set_aside`.
 
         Returns:
             None if the directory has no checkpoint at all.
 
         Raises:
-            InputError: the checkpoint is of another model or optimizer, or none of the checkpoints can be read.
+            InputError: a checkpoint is of another model or optimizer or of no training run, or one cannot be read for
+                another reason than damage, or all of them are damaged.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            restored, problem = self._try_to_restore(step, params, optimizer)
-            if _all_processes(problem is None):
-                return restored
-            self._set_aside(step, problem or "another process could not read it")
-        if steps:
-            raise InputError(f"none of the checkpoints {steps} can be read", path=self.directory)
+        damaged: dict[int, str] = {}
+        for step in steps_to_resume(self.directory):
+            try:
+                return self._restore(step, params, optimizer)._replace(damaged=damaged)
+            except DamagedError as error:
+                damaged[step] = str(error)
+        if damaged:
+            steps, problem = list(damaged), next(iter(damaged.values()))
+            raise InputError(f"none of the checkpoints {steps} can be read; {problem}", path=self.directory)
         return None
+
+    def set_aside(self, damaged: Mapping[int, str]) -> None:
+        """Reports damaged checkpoints and renames them `damaged_checkpoint_N`, so that their steps are free again."""
+        for step, problem in damaged.items():
+            checkpoint = self.directory / f"{PREFIX}_{step}"
+            logging.error("%s is damaged (%s); using the one before it", checkpoint, problem)
+            if jax.process_index() == 0:
+                checkpoint.rename(_free_name(self.directory / f"{DAMAGED}{checkpoint.name}"))
+        if damaged:
+            ocp.multihost.sync_global_processes("set_aside")
+            self._manager.reload()
 
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
@@ -115,39 +129,73 @@ class TrainCheckpoints:
         self.wait()
         self._manager.close()
 
-    def _try_to_restore(self, step: int, params: Any, optimizer: Any) -> tuple[Restored | None, str | None]:
-        """What this process could read, or what kept it from reading."""
-        try:
-            return self._restore(step, params, optimizer), None
-        except InputError:
-            raise
-        except Exception as error:  # Orbax and TensorStore raise many types for missing and truncated files.
-            return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
     def _restore(self, step: int, params: Any, optimizer: Any) -> Restored:
-        stored = self._manager.item_metadata(step)
-        path = self.directory / f"{PREFIX}_{step}"
+        path = self._path(step)
         targets = {"params": params, "optimizer": named_leaves(optimizer)}
-        for item, target in targets.items():
-            check_same_arrays(stored[item].tree, target, path, item, RESUME)
-        abstract = {item: ocp.args.StandardRestore(abstract_like(target)) for item, target in targets.items()}
-        # Not the manager's own restore(), in which the others wait for a process that has failed.
-        items = ocp.CompositeCheckpointHandler(**handlers()).restore(
-            path, args=ocp.args.Composite(card=ocp.args.JsonRestore(), data=ocp.args.JsonRestore(), **abstract)
-        )
+
+        def read() -> dict[str, Any]:
+            for item, target in targets.items():
+                check_same_arrays(stored_arrays(path, item), target, path, item, RESUME)
+            items = read_items(path, {item: abstract_like(target) for item, target in targets.items()})
+            if missing := {"card", "data"} - items.keys():
+                raise DamagedError(f"{' and '.join(sorted(missing))} missing", path=path)
+            return items
+
+        # Digests are sums over all processes: whoever cannot read must say so before the others wait for it there.
+        found = _together(read, path)
+        _together(lambda: compare_items(path, found), path)
+        items = as_asked(found, targets)
         leaves = [items["optimizer"][name] for name in targets["optimizer"]]
         optimizer = jax.tree.unflatten(jax.tree.structure(optimizer), leaves)
-        return Restored(ModelCard.from_json(items["card"]), items["params"], optimizer, items["data"])
+        return Restored(ModelCard.from_json(items["card"], path), items["params"], optimizer, items["data"], {})
 
-    def _set_aside(self, step: int, problem: str) -> None:
-        damaged = self.directory / f"{PREFIX}_{step}"
-        logging.error("%s is damaged (%s); using the one before it", damaged, problem)
+    def _path(self, step: int) -> Path:
+        return self.directory / f"{PREFIX}_{step}"
+
+
+@contextmanager
+def one_writer(model_dir: Path) -> Iterator[None]:
+    """Makes MODEL_DIR and holds it for this job until the block ends.
+
+    Raises:
+        InputError: another job trains into it, or it cannot be written.
+    """
+    with ExitStack() as held:
+        problem = None
         if jax.process_index() == 0:
-            target = self.directory / f"damaged_{damaged.name}"
-            shutil.rmtree(target, ignore_errors=True)
-            damaged.rename(target)
-        ocp.multihost.sync_global_processes(f"set_aside_{step}")
-        self._manager.reload()
+            try:
+                held.enter_context(claim_folder(model_dir))
+            except InputError as error:
+                problem = error
+        if not _all_processes(problem is None):
+            raise problem or InputError("the job's first process could not have it to itself", path=model_dir)
+        yield
+
+
+def _together(attempt: Callable[[], Result], path: Path) -> Result:
+    """What an attempt gives, if it succeeds in all processes of the job.
+
+    Raises:
+        DamagedError: it failed, and damage is the only reason that a process knows of.
+        InputError: it failed for another reason.
+    """
+    problem: InputError | None = None
+    try:
+        result = attempt()
+    except InputError as error:
+        problem = error
+    if _all_processes(problem is None):
+        return result
+    known = problem is None or isinstance(problem, DamagedError)
+    if not _all_processes(known):
+        raise problem if problem and not known else InputError("another process cannot read it", path=path)
+    raise problem or DamagedError("another process found it damaged", path=path)
+
+
+def _free_name(path: Path) -> Path:
+    """`path`, or the first of path_1, path_2, ... that is not there yet."""
+    names = itertools.chain([path], (path.with_name(f"{path.name}_{number}") for number in itertools.count(1)))
+    return next(name for name in names if not name.exists())
 
 
 def _all_processes(ready: bool) -> bool:

@@ -87,7 +87,7 @@ def _stage(path: str) -> dict[str, Any]:
 
 def _checkpoint(path: str) -> list[str]:
     require("orbax.checkpoint", "train")
-    from exaranker.checkpoints.store import load_card
+    from exaranker.checkpoints.folder import load_card
 
     card = load_card(path)
     return [path, type(card.config).__name__, card.template.name, str(card.step)]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from exaranker.checkpoints.store import find_checkpoint
+from exaranker.checkpoints.folder import find_checkpoint
 from exaranker.files import read_lines, write_json
 from exaranker.infer.config import EvaluationConfig
 from exaranker.infer.data import read_rows

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import seqio
 
 from exaranker import __version__
-from exaranker.checkpoints.store import TOKENIZER, find_checkpoint, load_card
+from exaranker.checkpoints.folder import TOKENIZER, find_checkpoint, load_card
 from exaranker.files import claim_outputs, open_output, sha256_json
 from exaranker.infer.config import InferConfig
 from exaranker.infer.data import Row, feature_lengths, open_tasks, read_rows

@@ -48,7 +48,7 @@ def config_from_json(value: dict[str, Any]) -> ModelConfig:
     """Reads what `config_to_json` wrote.
 
     Raises:
-        InputError: an unknown family or field.
+        InputError: an unknown family or field, or a value that a field cannot have.
     """
     given = dict(value)
     family = given.pop("family", None)

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Float32, Int, Int32
 
 from exaranker import models
 from exaranker.checkpoints.card import ModelCard
-from exaranker.checkpoints.store import PREFIX, find_checkpoint, load_for_inference
+from exaranker.checkpoints.folder import PREFIX, find_checkpoint
+from exaranker.checkpoints.store import load_for_inference
 from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoding import first_step_logits, greedy_generate
 from exaranker.rank.target_features import Features, Tokens, target_features

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from exaranker.checkpoints.store import has_checkpoint, load_card
+from exaranker.checkpoints.folder import has_checkpoint, load_card
 from exaranker.devices.flops import train_flops
 from exaranker.devices.mesh import BATCH_AXES
 from exaranker.errors import InputError
@@ -13,6 +13,7 @@ from exaranker.models.family import Stack
 from exaranker.tokenization import load_tokenizer
 from exaranker.train.config import TrainConfig
 from exaranker.train.data import register_task
+from exaranker.train.resuming import check_model_dir
 from exaranker.train.run import _card
 from exaranker.train.setup import Setup, abstract_batch, assemble
 
@@ -27,6 +28,7 @@ def check_run(config: TrainConfig) -> None:
     """
     template = register_task(config)
     card = _card(config, load_tokenizer(config.data.vocabulary_path), template, "")
+    check_model_dir(config.directory, card)
     path = config.initial_checkpoint_path
     if path is None or has_checkpoint(config.directory):
         return

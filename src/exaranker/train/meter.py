@@ -63,6 +63,7 @@ class Window:
         self.settle()
         sums, seconds = self._sums, max(self._elapsed(), 1e-9)
         return means(sums) | {
+            "loss_per_step": sums["loss"] / sums["steps"],  # T5X's `loss`: LOSS_NORMALIZING_FACTOR divides it
             "gradient_norm": sums["gradient_norm"] / sums["steps"],
             "steps_per_second": sums["steps"] / seconds,
             "tokens_per_second": sums["real_tokens"] / seconds,

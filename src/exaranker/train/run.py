@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from exaranker.checkpoints.card import ModelCard
-from exaranker.checkpoints.store import find_checkpoint, has_checkpoint, save_tokenizer
-from exaranker.checkpoints.training_state import TrainCheckpoints
+from exaranker.checkpoints.folder import find_checkpoint, has_checkpoint
+from exaranker.checkpoints.store import load_slots, save_tokenizer
+from exaranker.checkpoints.training_state import TrainCheckpoints, one_writer
 from exaranker.devices.flops import peak_flops, train_flops
 from exaranker.devices.mesh import global_batch
 from exaranker.errors import InputError
@@ -22,6 +23,7 @@ from exaranker.train.config import TrainConfig
 from exaranker.train.data import open_batches, register_task
 from exaranker.train.log import MetricsLog, progress_line, shown
 from exaranker.train.meter import DivergedError, Window
+from exaranker.train.resuming import changes, check_model_dir, run_record
 from exaranker.train.setup import Setup, assemble, layout, load_initial, random_state, state_from
 from exaranker.train.step import TrainState, means
 from exaranker.train.stopping import StopSignal
@@ -42,10 +44,11 @@ def train(config: TrainConfig, gin_text: str = "") -> TrainState:
     template = register_task(config)
     tokenizer = load_tokenizer(config.data.vocabulary_path)
     card = _card(config, tokenizer, template, gin_text)
-    save_tokenizer(config.directory, tokenizer)
+    check_model_dir(config.directory, card)
     peak = peak_flops(jax.local_devices()[0], config.model.dtype) * jax.device_count()
-    with StopSignal() as stop:
+    with StopSignal() as stop, one_writer(config.directory):
         run = Run(setup, card, peak)
+        run.claim_model_dir(tokenizer)
         log = MetricsLog(config.directory, run.step, active=jax.process_index() == 0)
         with layout(setup.mesh), log:
             run.loop(stop, log)
@@ -60,6 +63,7 @@ class Run:
         saving = dataclasses.asdict(self.config.checkpoint)
         del saving["period"]
         self.checkpoints = TrainCheckpoints(self.config.directory, **saving)
+        self._damaged: dict[int, str] = {}
         self.state, data = self._starting_point()
         self.first, self.step = data["first"], int(self.state.step)
         self.last = self.config.last_step(self.first)
@@ -68,6 +72,11 @@ class Run:
         self._compiled: dict[Any, tuple[Any, float]] = {}
         self._peak = peak
         self.window = Window(data["window"])
+
+    def claim_model_dir(self, tokenizer: Tokenizer) -> None:
+        """The first that is written to MODEL_DIR, once every check has passed."""
+        self.checkpoints.set_aside(self._damaged)
+        save_tokenizer(self.config.directory, tokenizer)
 
     def loop(self, stop: StopSignal, log: MetricsLog) -> None:
         """Steps, and after each whatever is due."""
@@ -100,7 +109,10 @@ class Run:
                     path=config.directory,
                     hint="name another MODEL_DIR, or train for more steps",
                 )
+            self._damaged = restored.damaged
             _say(f"resuming from step {restored.card.step} in {config.directory}")
+            if changed := changes(restored.card.run, self.card.run):
+                _say(f"changed since step {restored.card.step}: {changed}")
             step = jax.device_put(np.int32(restored.card.step), abstract.step.sharding)
             return TrainState(step, restored.params, restored.optimizer), restored.data
         state = self._initial_state()
@@ -119,7 +131,7 @@ class Run:
         loaded = load_initial(self.setup, path)
         if loaded.card.tokenizer_digest != self.card.tokenizer_digest:
             raise InputError("its tokenizer is not the one at VOCABULARY_PATH", path=path)
-        return state_from(self.setup, loaded.params, loaded.card.step)
+        return state_from(self.setup, loaded.params, loaded.card.step, load_slots(path))
 
     def _advance(self) -> None:
         """Runs one step; its loss is looked at while the next one runs."""
@@ -159,7 +171,7 @@ class Run:
         if not total:
             _say("the validation split is empty: nothing evaluated")
             return None
-        figures = means(total)
+        figures = means(total) | {"loss_per_step": total["loss"] / total["steps"]}
         log.write(self.step, "validation", figures)
         _say("validation  " + shown(figures))
         return figures
@@ -176,6 +188,7 @@ class Run:
         total: dict[str, float] = {}
         for batch in itertools.islice(self._validation_batches(), self.config.eval.steps):
             sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, batch.arrays))
+            sums = {"steps": 1.0, **sums}
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
         return total
 
@@ -198,7 +211,7 @@ def _card(config: TrainConfig, tokenizer: Tokenizer, template: Template, gin_tex
             hint="set the model's vocab_size to at least the tokenizer's",
         )
     ids = label_ids(tokenizer, template)
-    return ModelCard(config.network, template, tokenizer.digest, ids, gin_text)
+    return ModelCard(config.network, template, tokenizer.digest, ids, gin_text, run=run_record(config))
 
 
 def _say(message: str) -> None:

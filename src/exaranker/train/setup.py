@@ -1,6 +1,6 @@
 """Builds what a run needs around its configuration: mesh, module, optimizer, layouts and compiled steps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -12,12 +12,14 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from exaranker import models
-from exaranker.checkpoints.store import StoredModel, load_card, load_for_training
+from exaranker.checkpoints.folder import load_card
+from exaranker.checkpoints.store import StoredModel, load_for_training
 from exaranker.devices.mesh import RULES, batch_sharding, check_batch, make_mesh, optimizer_shardings, param_shardings
 from exaranker.models import family_of
 from exaranker.models.family import BatchShapes
 from exaranker.models.stack import stack_layers, unstack_layers
 from exaranker.train.config import TrainConfig
+from exaranker.train.slots import with_slots
 from exaranker.train.step import TrainState, make_eval_step, make_train_step
 
 
@@ -77,10 +79,16 @@ def load_initial(setup: Setup, path: str) -> StoredModel:
     return loaded._replace(params=change(loaded.params))
 
 
-def state_from(setup: Setup, params: Any, step: int) -> TrainState:
-    """A state of given weights and a fresh optimizer, as fine-tuning starts."""
+def state_from(setup: Setup, params: Any, step: int, slots: Mapping[str, Any] | None = None) -> TrainState:
+    """A state of given weights and a fresh optimizer, as fine-tuning starts, or one that goes on from T5X's `slots`.
+
+    Raises:
+        InputError: the optimizer has no accumulators like those of the slots.
+    """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract.optimizer)
     optimizer = jax.jit(setup.optimizer.init, out_shardings=shardings)(params)
+    if slots:
+        optimizer = with_slots(optimizer, slots, step)
     counter = jax.device_put(jnp.asarray(step, jnp.int32), setup.abstract.step.sharding)
     return TrainState(counter, params, optimizer)
 

@@ -165,7 +165,7 @@ def test_a_legacy_checkpoint_as_t5x_itself_left_it(imported, tmp_path):
     target = flax.traverse_util.unflatten_dict(stored, sep="/")
     contents = {"version": 3, "optimizer": {"target": target, "state": {"step": np.int32(11), "param_states": {}}}}
     (directory / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(contents))
-    _, params, step = read_t5x(directory)
+    _, params, step, _ = read_t5x(directory)
     assert step == 11
     assert_same(to_tensors(params), expected)
 
@@ -210,7 +210,7 @@ def test_t5x_orbax_layout(imported, tmp_path):
     target = flax.traverse_util.unflatten_dict(expected, sep="/")
     state = {"target": target, "state": {"step": np.int32(7), "param_states": {}}}
     ocp.PyTreeCheckpointer().save(tmp_path / "checkpoint_7/state", state)
-    _, params, step = read_t5x(tmp_path / "checkpoint_7")
+    _, params, step, _ = read_t5x(tmp_path / "checkpoint_7")
     assert step == 7
     assert_same(to_tensors(params), expected)
 
@@ -305,7 +305,7 @@ def test_what_cannot_be_converted_says_why(imported, tmp_path, capsys):
     cases = [
         (("import", "--checkpoint", tmp_path / "bert", "--format", "hf"), "model_type 'bert' is not supported"),
         (("import", "--checkpoint", tmp_path / "none", "--format", "hf"), "no such directory"),
-        (("import", "--checkpoint", tmp_path, "--format", "hf"), "no model.safetensors here"),
+        (("import", "--checkpoint", tmp_path, "--format", "hf"), "config.json: no such file"),
         (("import", "--checkpoint", tmp_path, "--format", "t5x"), "not a T5X checkpoint"),
         (("export", "--checkpoint", tmp_path, "--format", "hf"), "no complete checkpoint"),
     ]

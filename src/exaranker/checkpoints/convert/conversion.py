@@ -1,5 +1,6 @@
 """What it takes to convert a family: its config.json in Hugging Face's words, and the names of its tensors."""
 
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -84,6 +85,11 @@ class Conversion:
     read_more: Callable[[Json], dict[str, Any]] = _nothing  # fields of ours that are not one of theirs
     write_more: Callable[[Any, Tokenizer], dict[str, Any]] = _nothing
     head: str = "lm_head.weight"  # the tensor that untied models have
+    tied: bool = False  # what a config.json without tie_word_embeddings means
+    embedding: str = "model.embed_tokens.weight"
+    aliases: tuple[str, ...] = ()  # older names of the architecture
+    copies: Mapping[str, str] = field(default_factory=dict)  # tensors that older files repeat -> what they are equal to
+    unused: re.Pattern[str] = re.compile(r"rotary_emb\.inv_freq$")  # what older files keep and transformers passes over
 
     def read_config(self, given: Json, stored: Container[str]) -> ModelConfig:
         """Reads config.json; `stored` are the names of the tensors beside it.

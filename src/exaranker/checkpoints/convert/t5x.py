@@ -6,7 +6,7 @@ A T5X checkpoint says nothing of its configuration: it is inferred from the name
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.serialization
 import flax.traverse_util
@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
-from exaranker.checkpoints.convert.tensors import Tensors, check_tensors, to_params, to_tensors
+from exaranker.checkpoints.convert.tensors import Tensors, check_finite, check_tensors, to_params, to_tensors
 from exaranker.errors import InputError
 from exaranker.models import ModelConfig, family_of
 from exaranker.models.t5 import T5Config
@@ -26,8 +26,19 @@ CHUNK_BYTES = 2**27  # larger tensors are split along their first axis
 FACTORED_FROM = 128
 
 
-def read_t5x(directory: Path) -> tuple[T5Config, Any, int]:
-    """Reads configuration, fp32 parameters and step of `checkpoint_N`.
+class T5XCheckpoint(NamedTuple):
+    """What is in a `checkpoint_N`; `slots` are Adafactor's accumulators in use, {"encoder/…/kernel/v_row": array}."""
+
+    config: T5Config
+    params: Any  # fp32
+    step: int
+    slots: Tensors
+
+
+def read_t5x(directory: Path) -> T5XCheckpoint:
+    """Reads configuration, parameters, step and Adafactor's slots of `checkpoint_N`.
+
+    Slots of scanned layers, which T5X factors by rules of its own, are left out.
 
     Raises:
         InputError: it is not a T5X checkpoint, or a tensor is missing or misshapen.
@@ -36,11 +47,15 @@ def read_t5x(directory: Path) -> tuple[T5Config, Any, int]:
     tensors = dict(_unscanned(_flatten(state["target"])))
     config = infer_config(tensors, directory)
     check_tensors(config, tensors, directory)
-    return config, to_params(config, tensors), int(np.asarray(state["state"]["step"]))
+    check_finite(tensors, directory)
+    slots = _slots_in_use(state["state"].get("param_states") or {}, tensors, directory)
+    return T5XCheckpoint(config, to_params(config, tensors), int(np.asarray(state["state"]["step"])), slots)
 
 
-def write_t5x(directory: Path, config: ModelConfig, params: Any, step: int) -> Path:
-    """Writes `directory/checkpoint_<step>` and returns its path.
+def write_t5x(
+    directory: Path, config: ModelConfig, params: Any, step: int, slots: Mapping[str, np.ndarray] | None = None
+) -> Path:
+    """Writes `directory/checkpoint_<step>` and returns its path; without `slots`, Adafactor's are empty.
 
     Raises:
         InputError: the model is not a T5, the only family this layout is for.
@@ -52,8 +67,9 @@ def write_t5x(directory: Path, config: ModelConfig, params: Any, step: int) -> P
     check_tensors(config, tensors, target)
     target.mkdir(parents=True)
     specs = {name: _write_zarr(target, f"target/{name}", tensor) for name, tensor in tensors.items()}
-    slots = {name: _adafactor_slots(tensor) for name, tensor in tensors.items()}
-    state = {"step": np.int32(step), "param_states": flax.traverse_util.unflatten_dict(slots, sep="/")}
+    carried = slots if slots and _fit(slots, tensors) else {}
+    states = {name: _adafactor_slots(name, tensor, carried) for name, tensor in tensors.items()}
+    state = {"step": np.int32(step), "param_states": flax.traverse_util.unflatten_dict(states, sep="/")}
     optimizer = {"target": flax.traverse_util.unflatten_dict(specs, sep="/"), "state": state}
     # Not to_bytes(), which would make dicts of the lists in the specs.
     contents = flax.serialization.msgpack_serialize({"version": VERSION, "optimizer": optimizer})
@@ -103,7 +119,9 @@ def _read_state(directory: Path) -> dict[str, Any]:
         contents = flax.serialization.msgpack_restore((directory / MSGPACK).read_bytes())
         optimizer = contents["optimizer"]
         leaves = {name: _read_leaf(directory, leaf) for name, leaf in _specs(optimizer["target"])}
-        return {"target": flax.traverse_util.unflatten_dict(leaves), "state": {"step": optimizer["state"]["step"]}}
+        slots = {name: _read_leaf(directory, leaf) for name, leaf in _specs(optimizer["state"]["param_states"])}
+        state = {"step": optimizer["state"]["step"], "param_states": flax.traverse_util.unflatten_dict(slots)}
+        return {"target": flax.traverse_util.unflatten_dict(leaves), "state": state}
     if (directory / "state").is_dir():
         return ocp.PyTreeCheckpointer().restore(directory.absolute() / "state")
     raise InputError(
@@ -175,15 +193,33 @@ def _write_zarr(directory: Path, name: str, tensor: np.ndarray) -> dict[str, Any
     return spec
 
 
-def _adafactor_slots(tensor: np.ndarray) -> dict[str, np.ndarray]:
-    """Empty accumulators as T5X's Adafactor starts with; those not in use are zeros of length 1."""
+def _adafactor_slots(name: str, tensor: np.ndarray, carried: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Accumulators as T5X's Adafactor has them: those carried, else empty; not in use, zeros of length 1."""
     unused = np.zeros(1, np.float32)
+    empty = {kind: np.zeros(shape, np.float32) for kind, shape in _slot_shapes(tensor).items()}
+    given = {kind: carried.get(f"{name}/{kind}", zeros) for kind, zeros in empty.items()}
+    return dict.fromkeys(("m", "v", "v_row", "v_col"), unused) | given
+
+
+def _slot_shapes(tensor: np.ndarray) -> dict[str, tuple[int, ...]]:
     if tensor.ndim == 2 and min(tensor.shape) >= FACTORED_FROM:
         rows, columns = sorted(tensor.shape)
-        return {
-            "m": unused,
-            "v": unused,
-            "v_row": np.zeros(rows, np.float32),
-            "v_col": np.zeros(columns, np.float32),
-        }
-    return {"m": unused, "v": np.zeros(tensor.shape, np.float32), "v_row": unused, "v_col": unused}
+        return {"v_row": (rows,), "v_col": (columns,)}
+    return {"v": tensor.shape}
+
+
+def _slots_in_use(states: Mapping[str, Any], tensors: Tensors, path: Path) -> Tensors:
+    """The accumulators of an Adafactor that has done a step; none if they are empty, or of scanned layers."""
+    found = _flatten(states)
+    slots = {name: found[name] for name in _slot_names(tensors) if name in found}
+    check_finite(slots, path)
+    return slots if _fit(slots, tensors) and any(slot.any() for slot in slots.values()) else {}
+
+
+def _slot_names(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    shapes = {name: _slot_shapes(tensor) for name, tensor in tensors.items()}
+    return {f"{name}/{kind}": shape for name, kinds in shapes.items() for kind, shape in kinds.items()}
+
+
+def _fit(slots: Mapping[str, np.ndarray], tensors: Tensors) -> bool:
+    return all(name in slots and slots[name].shape == shape for name, shape in _slot_names(tensors).items())

@@ -49,3 +49,16 @@ def check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], path: 
             raise InputError(f"tensor {name} has shape {tensors[name].shape}, expected {shape}", path=path)
     for name in tensors.keys() - expected.keys():
         raise InputError(f"tensor {name} is not part of the model", path=path, hint=nearest(name, expected))
+
+
+def check_finite(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """Looks for values that no training gives.
+
+    Raises:
+        InputError: names the first tensor with NaN or infinite values, and how many there are.
+    """
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            count = int(tensor.size - np.isfinite(tensor).sum())
+            problem = f"tensor {name} has {count} of {tensor.size} values that are NaN or infinite"
+            raise InputError(problem, path=path, hint="convert from a checkpoint before the training diverged")

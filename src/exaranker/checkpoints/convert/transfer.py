@@ -1,14 +1,15 @@
 """Import and export: between our checkpoints and the directories of Hugging Face and T5X."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.convert.huggingface import read_huggingface, write_huggingface
 from exaranker.checkpoints.convert.t5x import read_t5x, write_t5x
-from exaranker.checkpoints.store import find_checkpoint, load_for_inference, save_model
+from exaranker.checkpoints.folder import find_checkpoint
+from exaranker.checkpoints.store import load_adafactor_slots, load_for_inference, save_model
 from exaranker.errors import InputError
+from exaranker.files import atomic_folder
 from exaranker.models import ModelConfig, family_of
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, Template, label_ids, template_named
 from exaranker.tokenization import Tokenizer, load_tokenizer
@@ -22,15 +23,19 @@ def import_checkpoint(
 ) -> Path:
     """Writes `output/checkpoint_<step>` from a Hugging Face directory or a T5X checkpoint_N, and returns its path.
 
+    It is written aside and renamed, so `output` is either whole or not there.
+
     Raises:
         InputError: something is missing or does not fit together, or `output` already holds a checkpoint.
     """
     _refuse_existing(output, "MODEL_DIR")
-    config, params, step = _read(source, form)
+    config, params, step, slots = _read(source, form)
     template = _template(config, template_name)
     tokenizer = _tokenizer(source, form, tokenizer_path, config)
     card = ModelCard(config, template, tokenizer.digest, label_ids(tokenizer, template), step=step)
-    return save_model(output, card, params, tokenizer, step)
+    with atomic_folder(output) as aside:
+        name = save_model(aside, card, params, tokenizer, step, slots).name
+    return output / name
 
 
 def export_checkpoint(source: Path, form: str, output: Path) -> Path:
@@ -44,25 +49,20 @@ def export_checkpoint(source: Path, form: str, output: Path) -> Path:
     _refuse_existing(output, "a directory")
     _, step = find_checkpoint(source)
     card, params, tokenizer = load_for_inference(source)
-    aside = output.with_name(f"{output.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with atomic_folder(output) as aside:
         if form == "hf":
             write_huggingface(aside, card.config, params, tokenizer)
         else:
-            write_t5x(aside, card.config, params, step)
+            write_t5x(aside, card.config, params, step, load_adafactor_slots(source))
             tokenizer.save(aside)
-        aside.rename(output)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return output if form == "hf" else output / f"checkpoint_{step}"
 
 
-def _read(source: Path, form: str) -> tuple[ModelConfig, Any, int]:
+def _read(source: Path, form: str) -> tuple[ModelConfig, Any, int, Any]:
     if not source.is_dir():
         raise InputError("no such directory", path=source)
     if form == "hf":
-        return *read_huggingface(source), 0
+        return *read_huggingface(source), 0, None
     return read_t5x(source)
 
 

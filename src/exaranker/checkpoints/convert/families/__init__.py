@@ -16,16 +16,25 @@ from exaranker.tokenization import Tokenizer
 CONVERSIONS = {conversion.model_type: conversion for conversion in (T5, MT5, UMT5, LLAMA, QWEN2, QWEN3, T5GEMMA)}
 
 
+def conversion_of(given: Json) -> Conversion:
+    """How the model of a config.json is converted.
+
+    Raises:
+        InputError: its model_type is not one of ours.
+    """
+    kind = str(given.get("model_type"))
+    if kind not in CONVERSIONS:
+        raise InputError(f"model_type {kind!r} is not supported", hint=nearest(kind, CONVERSIONS))
+    return CONVERSIONS[kind]
+
+
 def from_hf_config(given: Json, stored: Container[str]) -> ModelConfig:
     """Reads a config.json; `stored` are the names of the tensors beside it.
 
     Raises:
         InputError: the architecture, or an option of it, is not one of ours.
     """
-    kind = str(given.get("model_type"))
-    if kind not in CONVERSIONS:
-        raise InputError(f"model_type {kind!r} is not supported", hint=nearest(kind, CONVERSIONS))
-    return CONVERSIONS[kind].read_config(given, stored)
+    return conversion_of(given).read_config(given, stored)
 
 
 def to_hf_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:

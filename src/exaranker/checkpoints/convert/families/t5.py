@@ -1,5 +1,6 @@
 """T5 (v1.0, v1.1, Flan, LM-adapted, ByT5), mT5 and umT5 in Hugging Face's words."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -100,6 +101,11 @@ T5 = Conversion(
     implied={"relative_bias_per_layer": False},
     read_more=_read_more,
     write_more=_write_more,
+    tied=True,
+    embedding="shared.weight",
+    aliases=("T5WithLMHeadModel",),
+    copies=dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "shared.weight"),
+    unused=re.compile(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"),
 )
 MT5 = replace(
     T5,
