@@ -126,27 +126,15 @@ def test_a_truncated_tfrecord(damaged: Path, tmp_path: Path, refused: Refused, v
     assert not list(tmp_path.glob("model/checkpoint_*"))
 
 
-@pytest.mark.parametrize(
-    ("verb", "reason"),
-    [
-        (
-            "inspect",
-            r".*00001-of-00002\.tfrecord: cannot read record 31: truncated record at \d+' failed with Read less",
-        ),
-        (
-            "train",
-            r"a shard is damaged: .*truncated record at \d+' failed with Read less.* \(verify it with: exaranker",
-        ),
-    ],
-)
+@pytest.mark.parametrize("verb", ["inspect", "train"])
 def test_a_truncated_tfrecord_that_its_manifest_agrees_with(
-    damaged: Path, tmp_path: Path, refused: Refused, verb: str, reason: str
+    damaged: Path, tmp_path: Path, refused: Refused, verb: str
 ) -> None:
     shard, manifest = last_shard(damaged), schema.read_manifest(damaged)
     manifest["shards"][1] |= {"bytes": shard.stat().st_size, "sha256": sha256_file(shard)}
     write_json(damaged / schema.MANIFEST, manifest)
     words = ["inspect", str(damaged)] if verb == "inspect" else train_words(damaged, tmp_path / "model")
-    assert re.match(reason, refused(words))
+    assert refused(words).startswith(f"{shard}: record 31 is cut off (run the same `exaranker explain` command again")
 
 
 @pytest.mark.parametrize("verb", ["inspect", "train"])
@@ -272,10 +260,13 @@ def test_a_dataset_that_is_unfinished(dataset: Path, tmp_path: Path, refused: Re
 @pytest.mark.parametrize(
     ("binding", "reason"),
     [
-        ("BATCHSIZE=8", "--gin.BATCHSIZE: the gin files have no macro of this name (did you mean BATCH_SIZE?)"),
-        ("BATCH_SIZE=[8", "models/t5_1_1/tiny.gin, runs/finetune.gin: ('EOF in multi-line statement', "),
-        ("BATCH_SIZE", "models/t5_1_1/tiny.gin, runs/finetune.gin: Couldn't parse statement, expected ':' or '='"),
-        ("train.TrainConfig.lr=1", "models/t5_1_1/tiny.gin, runs/finetune.gin: "),
+        ("BATCHSIZE=8", "--gin.BATCHSIZE: nothing reads a macro of this name (did you mean BATCH_SIZE?)"),
+        ("BATCH_SIZE=[8", "--gin.BATCH_SIZE=[8: ends within a value (close its brackets)"),
+        (
+            "BATCH_SIZE",
+            "--gin.BATCH_SIZE: cannot be read: 'BATCH_SIZE' (a statement is NAME = VALUE",
+        ),
+        ("train.TrainConfig.lr=1", "--gin.train.TrainConfig.lr=1: train.TrainConfig has no parameter lr (known: "),
     ],
 )
 def test_gin_bindings(dataset: Path, tmp_path: Path, refused: Refused, binding: str, reason: str) -> None:

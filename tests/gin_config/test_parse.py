@@ -189,7 +189,7 @@ def test_feature_lengths_are_those_of_inputs_and_targets(lengths, message):
 
 
 def test_a_model_is_one_of_the_families():
-    with pytest.raises(InputError, match=r"^MODEL is None, expected a T5Config or a DecoderConfig"):
+    with pytest.raises(InputError, match=r"^MODEL is None, expected a T5Config or a T5GemmaConfig or a Dec"):
         train_config("MODEL = None")
 
 

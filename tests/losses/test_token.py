@@ -74,7 +74,7 @@ def test_the_total_weight_is_the_sum_of_the_weights(factor):
 
 
 def test_an_unknown_normalisation_names_the_nearest():
-    with pytest.raises(InputError, match=r"'NUM_REAL_TARGETS' \(did you mean NUM_REAL_TARGET_TOKENS"):
+    with pytest.raises(InputError, match=r"'NUM_REAL_TARGETS'.* \(did you mean NUM_REAL_TARGET_TOKENS"):
         LossConfig(loss_normalizing_factor="NUM_REAL_TARGETS")
 
 
