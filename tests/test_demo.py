@@ -72,8 +72,10 @@ def test_a_stage_that_fails_ends_the_demo_and_leaves_no_record(tmp_path, capfd):
     stage = demo.Stage("bm25", ["retrieve", "--queries", "none.tsv", "--passages", "x", "--output", "y"], [], [])
     with pytest.raises(SystemExit) as stopped:
         demo.run_or_reuse(stage, tmp_path, "[1/7]")
-    assert "the stage 'bm25' failed; the same command will continue there" in str(stopped.value.code)
-    assert "none.tsv: no such file" in capfd.readouterr().err
+    assert stopped.value.code == 1
+    said = capfd.readouterr().err
+    assert "none.tsv: no such file" in said
+    assert "the stage 'bm25' failed; the same command will continue there" in said
     assert not (tmp_path / "stages").exists()
 
 

@@ -16,7 +16,7 @@ class Bar(NamedTuple):
     """One bar of the chart of lengths: from how many words on, how many explanations, and its height."""
 
     low: int
-    count: int
+    explanations: int
     percent: float
 
 

@@ -46,7 +46,9 @@ class Neutraliser:
         names = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in sections)
         marks = r"[*_~]{1,3}"  # Markdown's
         self._sections = (
-            re.compile(rf"(?:{marks})?\b({names})(?:{marks})?\s*:(?:{marks})?|{marks}({names}){marks}", re.IGNORECASE)
+            re.compile(
+                rf"(?:{marks})?(?<![^\W_])({names})(?:{marks})?\s*:(?:{marks})?|{marks}({names}){marks}", re.IGNORECASE
+            )
             if names
             else None
         )

@@ -149,6 +149,7 @@ def frame(tokenizer: Tokenizer, template: Template) -> tuple[list[int], list[int
     An encoder's input ends with the end-of-text id; a decoder's prompt does not, and starts with the tokenizer's
     begin-of-text id if it has one.
 
+    >>> from exaranker.tokenization import load_tokenizer
     >>> frame(load_tokenizer("byt5"), EXARANKER)
     ([], [1])
     """

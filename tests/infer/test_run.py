@@ -288,7 +288,7 @@ def test_a_macro_that_must_be_set(tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as stopped:
         main(["infer", "--gin_file", "runs/infer.gin"])
     assert stopped.value.code == 2
-    assert "set to `%gin.REQUIRED` but not subsequently overridden" in capsys.readouterr().err
+    assert "MIXTURE_OR_TASK_NAME is not set (add --gin.MIXTURE_OR_TASK_NAME=VALUE" in capsys.readouterr().err
 
 
 def test_a_task_of_another_vocabulary_or_family_is_refused(

@@ -12,7 +12,7 @@ from exaranker.cli import main
 from exaranker.evaluate import trec_eval
 from exaranker.trec import read_qrels, read_run, read_texts
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
