@@ -33,7 +33,8 @@ from exaranker.devices.mesh import MeshConfig
 from exaranker.gin_config import build, parse_gin
 from exaranker.models import ModelConfig, abstract_params, family_of
 from exaranker.models.decoding import first_step_logits
-from exaranker.rank.reranker import ACCELERATOR_TOKEN_BUDGET, _round_kernels
+from exaranker.rank.loaded_model import round_kernels
+from exaranker.rank.reranker import ACCELERATOR_TOKEN_BUDGET
 from exaranker.train import TrainConfig
 from exaranker.train.setup import abstract_batch, assemble, layout
 
@@ -92,7 +93,7 @@ def rerank_program(model: ModelConfig, devices: list[Any]) -> Program:
 
     def params(model: ModelConfig) -> Any:
         unboxed = nn.meta.unbox(abstract_params(model))
-        rounded = jax.eval_shape(lambda params: _round_kernels(params, model.dtype), unboxed)
+        rounded = jax.eval_shape(lambda params: round_kernels(params, model.dtype), unboxed)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), rounded)
 
     def lower(model: ModelConfig) -> Any:

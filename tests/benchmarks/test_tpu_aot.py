@@ -16,7 +16,7 @@ from exaranker.devices.collectives import Collective, collectives, sent_by_kind
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.decoding import first_step_logits
 from exaranker.models.t5 import T5Config
-from exaranker.rank.reranker import _round_kernels
+from exaranker.rank.loaded_model import round_kernels
 from exaranker.train.config import DataConfig, TrainConfig
 from exaranker.train.setup import abstract_batch, assemble, layout
 
@@ -54,7 +54,7 @@ def test_the_rerank_step_lowers(model):
     tokens = jax.ShapeDtypeStruct((4, 16), jnp.int32)
     module, batch = models.build(model), {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
     params = jax.eval_shape(lambda key, batch: nn.meta.unbox(module.init(key, batch)["params"]), KEY, batch)
-    params = jax.eval_shape(lambda params: _round_kernels(params, model.dtype), params)  # as `rerank` holds them
+    params = jax.eval_shape(lambda params: round_kernels(params, model.dtype), params)  # as `rerank` holds them
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
     exported = jax.export.export(first_step_logits, platforms=PLATFORMS)(module, params, tokens, labels)
     assert exported.platforms == PLATFORMS

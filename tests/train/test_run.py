@@ -83,7 +83,7 @@ def test_a_run_that_was_trained_for_longer_is_refused(config):
 
 
 def test_a_loss_that_is_no_number_names_step_rows_and_last_good_checkpoint(config):
-    optimizer = AdamW(LearningRate(base=float("inf")))
+    optimizer = AdamW(LearningRate(base=3e38))
     with pytest.raises(
         DivergedError, match=r"step 2: loss is nan; dataset rows in the batch: \d+, .*; .*checkpoint: none"
     ):
