@@ -11,6 +11,7 @@ from types import ModuleType
 import jax
 import pytest
 
+from exaranker import logs
 from exaranker.files import sha256_file, write_json
 from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
 from exaranker.trec import read_texts
@@ -159,3 +160,9 @@ def optimized() -> Iterator[None]:
         jax.config.update(QUICK.lower(), False)
         yield
     jax.config.update(QUICK.lower(), True)
+
+
+@pytest.fixture(autouse=True)
+def _messages_as_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that a test runs in this process must not decide how the next test's messages look."""
+    monkeypatch.setattr(logs, "_style", logs.Style())
