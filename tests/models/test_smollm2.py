@@ -72,7 +72,8 @@ def test_every_hidden_state_the_logits_and_the_loss(ours, theirs, prompts):
         assert_close(actual, state)
     assert_close(logits, reference.logits)
     losses = token_losses(logits[:, :-1], tokens[:, 1:], LossConfig(z_loss=0.0)).cross_entropy
-    assert float(losses.mean()) == pytest.approx(float(reference.loss), rel=0, abs=1e-5)
+    # A cross-entropy moves by at most twice its logits' error, and these are held to 1e-4 of their size above.
+    assert float(losses.mean()) == pytest.approx(float(reference.loss), rel=1e-4)
 
 
 def test_greedy_text_of_64_prompts(ours, theirs, prompts):
