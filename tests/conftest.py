@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import jax
 import pytest
 
@@ -20,6 +21,11 @@ SAMPLE = Path(__file__).parents[1] / "examples/sample"
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 BUDGET = os.environ.get("EXARANKER_TEST_MINUTES") or None  # set by .ci/run
 BEGAN = time.monotonic()
+
+# The same examples in every run, so that a gate is red for what changed; HYPOTHESIS_PROFILE=explore looks for new ones.
+hypothesis.settings.register_profile("gate", derandomize=True)
+hypothesis.settings.register_profile("explore", print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
 def pytest_configure() -> None:
