@@ -24,6 +24,7 @@ VERBS = {
     "eval": "a SeqIO task's own metrics for a checkpoint",
     "retrieve": "first stage: BM25 over a passage file -> TREC run",
     "rerank": "TREC run -> reranked TREC run (and explanations on demand)",
+    "why": "one passage: label, score, explanations, and what each sentence adds",
     "evaluate": "runs + qrels -> measures with significance tests",
     "report": "results and explanations -> one HTML page",
     "check-results": "expected figures, rerun and compared",

@@ -128,19 +128,17 @@ def encode_input(
     Raises:
         InputError: even without any passage the question and the words around it do not fit.
     """
-    ids = _encode(tokenizer, template, query, passage)
-    if len(ids) <= max_length:
-        return ids
-    needed = len(_encode(tokenizer, template, query, ""))
-    if needed > max_length:
-        raise InputError(
-            f"the question {query[:60]!r} alone needs {needed} tokens, the inputs are given {max_length}",
-            hint=f"raise {option} or shorten the question",
-        )
-    while len(ids) > max_length:
-        passage = _shortened(tokenizer, template, query, passage, len(ids) - max_length)
-        ids = _encode(tokenizer, template, query, passage)
-    return ids
+    return _fit(tokenizer, template, query, passage, max_length, option)[1]
+
+
+def cut_passage(tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int) -> str:
+    """What is read of a passage: all of it, or the beginning that `encode_input` keeps.
+
+    >>> from exaranker.tokenization import load_tokenizer
+    >>> cut_passage(load_tokenizer("byt5"), TEMPLATES["monot5"], "Why?", "Air scatters blue.", 40)
+    'Air sc'
+    """
+    return _fit(tokenizer, template, query, passage, max_length, "max_length")[0]
 
 
 def frame(tokenizer: Tokenizer, template: Template) -> tuple[list[int], list[int]]:
@@ -176,6 +174,25 @@ def label_ids(tokenizer: Tokenizer, template: Template) -> tuple[int, int]:
 def explanation_prefix(tokenizer: Tokenizer, template: Template, relevant: bool) -> list[int]:
     """The target ids up to the explanation (`true. Explanation:`), to be forced before one is generated."""
     return tokenizer.encode(template.target(relevant, "").rstrip())
+
+
+def _fit(
+    tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int, option: str
+) -> tuple[str, list[int]]:
+    """The passage, shortened if need be, and the input's ids."""
+    ids = _encode(tokenizer, template, query, passage)
+    if len(ids) <= max_length:
+        return passage, ids
+    needed = len(_encode(tokenizer, template, query, ""))
+    if needed > max_length:
+        raise InputError(
+            f"the question {query[:60]!r} alone needs {needed} tokens, the inputs are given {max_length}",
+            hint=f"raise {option} or shorten the question",
+        )
+    while len(ids) > max_length:
+        passage = _shortened(tokenizer, template, query, passage, len(ids) - max_length)
+        ids = _encode(tokenizer, template, query, passage)
+    return passage, ids
 
 
 def _encode(tokenizer: Tokenizer, template: Template, query: str, passage: str) -> list[int]:

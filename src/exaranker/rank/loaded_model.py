@@ -1,5 +1,6 @@
 """A checkpoint of either family, ready to answer: label log-odds, greedy text, and how likely given targets are."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,6 +108,15 @@ def label_log_odds(logits: Float[Array, "rows 2"]) -> Float[Array, " rows"]:
     [3.5]
     """
     return logits[:, 1] - logits[:, 0]
+
+
+def probability(log_odds: float) -> float:
+    """Of relevance, against irrelevance: the sigmoid of a score, without overflow.
+
+    >>> probability(0.0), probability(-1000.0)
+    (0.5, 0.0)
+    """
+    return 0.5 + 0.5 * math.tanh(log_odds / 2)
 
 
 @partial(jax.jit, static_argnames="module")

@@ -4,7 +4,6 @@ A score is the log-odds of the label, logit(relevant) - logit(irrelevant) at the
 saturates as a probability does. An explanation is decoded only when asked for, after the label that the score implies.
 """
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from jaxtyping import Array, Float32
 from exaranker.rank import arguments
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.length_buckets import PaddedTexts, length_batches, pad_batch, static_length
-from exaranker.rank.loaded_model import LoadedModel
-from exaranker.templates import encode_input, explanation_prefix
+from exaranker.rank.loaded_model import LoadedModel, probability
+from exaranker.rank.why import Why, explain_why
+from exaranker.templates import cut_passage, encode_input, explanation_prefix
 
 MAX_LENGTH = 512  # what T5 was trained with, and the reference recipes' input length
 # Tokens per batch and device. A CPU core's cache holds the activations of about 1,024; an accelerator wants thousands
@@ -48,7 +48,7 @@ class RankedPassage(NamedTuple):
         >>> RankedPassage(0, 0.0, "Air scatters blue light.").probability
         0.5
         """
-        return 0.5 + 0.5 * math.tanh(self.score / 2)
+        return probability(self.score)
 
 
 class Explanation(NamedTuple):
@@ -156,9 +156,22 @@ class Reranker:
         words = (self.model.card.template.irrelevant, self.model.card.template.relevant)
         return [Explanation(words[score > 0], score, texts[index]) for index, score in enumerate(scores)]
 
+    def why(self, query: str, passage: str, max_new_tokens: int = EXPLANATION_TOKENS) -> Why:
+        """Score and explanation of one passage, the explanation under the other label, and what each sentence adds.
+
+        Raises:
+            TypeError: the query or the passage is no text; names the argument.
+        """
+        query, passage = arguments.text("query", query), arguments.text("passage", passage)
+        return explain_why(self, query, passage, max_new_tokens)
+
     def encode(self, query: str, passage: str) -> list[int]:
         """Token ids of one input."""
         return encode_input(self.model.tokenizer, self.model.card.template, query, passage, self.max_length)
+
+    def cut(self, query: str, passage: str) -> str:
+        """What is read of a passage: a long one loses its end."""
+        return cut_passage(self.model.tokenizer, self.model.card.template, query, passage, self.max_length)
 
     def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[PaddedTexts]:
         devices = self.model.mesh.size
