@@ -58,6 +58,7 @@ EXTRAS = {
     ],
     "ray": ["ray[data]>=2.50,<2.64"],  # 2.64 will no longer pass max_restarts on to a worker
     "datasets": ["ir-datasets>=0.6"],
+    "export": ["huggingface-hub>=1", "jinja2>=3.1", "pyarrow>=20"],
     "train": [
         "jax>=0.10.2,<0.11",
         "flax>=0.12.8,<0.13",
@@ -127,6 +128,7 @@ setup(
     package_data={
         "exaranker": ["py.typed"],
         "exaranker.evaluate": ["*.j2", "*.yaml", "*.css", "*.js"],
+        "exaranker.preprocess.dataset": ["*.j2"],
         "exaranker.preprocess.inspect": ["*.j2"],
         "exaranker.preprocess.prompts": ["*.yaml"],
         "exaranker.examples.sample": ["*"],

@@ -19,6 +19,7 @@ from exaranker.files import system_error
 VERBS = {
     "explain": "labelled pairs -> explanations, written by an open LLM, as TFRecords",
     "inspect": "verify an explanation dataset and show what is in it",
+    "export-explanations": "explanation dataset -> JSON Lines, Parquet or the released TSV, with a dataset card",
     "train": "fine-tune a reranker on a SeqIO task or mixture",
     "infer": "run a SeqIO task through a checkpoint: predictions or scores as JSON lines",
     "eval": "a SeqIO task's own metrics for a checkpoint",

@@ -40,6 +40,7 @@ def test_examples_that_need_no_model_run_in_their_order(root: Path) -> None:
     cli.main(words("report"))
     cli.main([*words("explain"), "--engine", "none"])
     cli.main(words("inspect"))
+    cli.main(words("export-explanations"))
     cli.main([*words("train"), "--dry_run"])
     made = {path.name for path in (root / "out").iterdir()}
-    assert {"bm25.trec", "results.json", "report.html", "explanations", "explanations.html"} <= made
+    assert {"bm25.trec", "results.json", "report.html", "explanations", "explanations.html", "published"} <= made
