@@ -7,8 +7,8 @@ from exaranker.logs import show, warn
 
 SUMMARY = """Writes the rows of an explanation dataset to one file, with a Hugging Face dataset card beside it.
 
-The suffix is the format: *.jsonl, *.parquet, or *.tsv, the form of ExaRanker's released files (label, input, output; also
-*.jsonl.gz and *.tsv.gz). `explain --engine given` reads JSON Lines and the TSV back."""
+The suffix is the format: *.jsonl, *.parquet, or *.tsv, the form of ExaRanker's released files (label, input, output);
+also *.jsonl.gz and *.tsv.gz. `explain --engine given` reads JSON Lines and the TSV back."""
 EXAMPLE = "exaranker export-explanations out/explanations --output out/published/explanations.jsonl"
 
 

@@ -42,7 +42,7 @@ def dataset(tmp_path):
 def test_json_lines_come_back_as_they_were(dataset, tmp_path):
     out = tmp_path / "published/explanations.jsonl.gz"
     assert export_explanations(dataset, out).rows == 3
-    first = json.loads(gzip.open(out, "rt", encoding="utf-8").readline())
+    first = json.loads(gzip.decompress(out.read_bytes()).splitlines()[0])
     assert first == {
         **PAIRS[0],
         "relevant": 1,
