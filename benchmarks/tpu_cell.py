@@ -33,7 +33,7 @@ from exaranker.devices.mesh import MeshConfig
 from exaranker.gin_config import build, parse_gin
 from exaranker.models import ModelConfig, abstract_params, family_of
 from exaranker.models.decoding import first_step_logits
-from exaranker.rank.loaded_model import round_kernels
+from exaranker.models.matmul import round_kernels
 from exaranker.rank.reranker import ACCELERATOR_TOKEN_BUDGET
 from exaranker.train import TrainConfig
 from exaranker.train.setup import abstract_batch, assemble, layout

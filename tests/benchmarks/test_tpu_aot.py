@@ -15,8 +15,8 @@ from exaranker import models
 from exaranker.devices.collectives import Collective, collectives, sent_by_kind
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.decoding import first_step_logits
+from exaranker.models.matmul import round_kernels
 from exaranker.models.t5 import T5Config
-from exaranker.rank.loaded_model import round_kernels
 from exaranker.train.config import DataConfig, TrainConfig
 from exaranker.train.setup import abstract_batch, assemble, layout
 

@@ -52,7 +52,7 @@ def test_sums_and_gradients_are_those_of_all_logits(model, answers, rounding):
     batch = batch_of(answers)
 
     def of_answers(params: Any) -> Any:
-        sums = loss_sums(module, params, batch, LOSS, None)
+        sums = loss_sums(module, {"params": params}, batch, LOSS, None)
         return sums["loss"], sums
 
     def of_all(params: Any) -> Any:
@@ -68,7 +68,8 @@ def test_sums_and_gradients_are_those_of_all_logits(model, answers, rounding):
 def test_short_answers_skip_the_logits_of_the_prompt(model):
     """The branch for short answers multiplies a third of the row with the vocabulary, the other one all of it."""
     module, params = model
-    text = jax.jit(lambda params: loss_sums(module, params, batch_of([[9, 10]]), LOSS, None)).lower(params).as_text()
+    step = jax.jit(lambda params: loss_sums(module, {"params": params}, batch_of([[9, 10]]), LOSS, None))
+    text = step.lower(params).as_text()
     assert "tensor<4x64xf32>" in text
     assert "tensor<12x64xf32>" in text
     assert text.count("stablehlo.case") == 1

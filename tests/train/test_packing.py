@@ -33,7 +33,7 @@ def epoch(template: str, pack: bool) -> tuple[dict[str, float], dict]:
     forward = make_eval_step(module, LossConfig(label_weight=2.0, z_loss=0.01))
 
     def loss(params: dict, batch: dict) -> tuple[jax.Array, dict]:
-        sums = forward(params, batch)
+        sums = forward({"params": params}, batch)
         return sums["loss"], sums
 
     first = next(batches).arrays

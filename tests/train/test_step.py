@@ -109,8 +109,8 @@ def test_every_tensor_s_gradient_is_the_slope_of_the_loss(family):
         norm = float(jnp.linalg.norm(values))
         step = min(0.002 / norm, 0.005 * float(jnp.linalg.norm(flat[name])))
         losses = [
-            float(evaluate(unflatten_dict({**flat, name: flat[name] + way * values / norm}, sep="/"), batch)["loss"])
-            for way in (step, -step)
+            float(evaluate({"params": unflatten_dict(moved, sep="/")}, batch)["loss"])
+            for moved in ({**flat, name: flat[name] + way * values / norm} for way in (step, -step))
         ]
         slope = (losses[0] - losses[1]) / (2 * step)
         np.testing.assert_allclose(slope, norm, rtol=tolerance, err_msg=name)

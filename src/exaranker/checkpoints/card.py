@@ -8,7 +8,24 @@ from typing import Any
 
 from exaranker.errors import InputError
 from exaranker.models import ModelConfig, config_from_json, config_to_json
+from exaranker.models.lora import Lora
 from exaranker.templates import Template
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a checkpoint of low-rank matrices belongs to, and how it is added to that."""
+
+    lora: Lora
+    base: str  # the checkpoint_N it was trained on, where that lay then
+    base_digest: str  # of that checkpoint's weights, wherever it lies now
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Adapter":
+        """Reads what `dataclasses.asdict` gave."""
+        lora = dict(values["lora"])
+        layers = lora.pop("layers")
+        return cls(**{**values, "lora": Lora(**lora, layers=layers and tuple(layers))})
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,7 @@ class ModelCard:
     gin: str = ""
     step: int = 0
     run: Mapping[str, Any] = field(default_factory=dict)  # what a training run was given, to tell changes on resuming
+    adapter: Adapter | None = None  # None: the checkpoint holds all weights
 
     def to_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -29,6 +47,7 @@ class ModelCard:
             "config": config_to_json(self.config),
             "template": dataclasses.asdict(self.template),
             "label_ids": self.label_ids and list(self.label_ids),
+            "adapter": self.adapter and dataclasses.asdict(self.adapter),
         }
 
     @classmethod
@@ -45,6 +64,7 @@ class ModelCard:
                 "config": config_from_json(values["config"]),
                 "template": Template(**values["template"]),
                 "label_ids": (int(label_ids[0]), int(label_ids[1])) if label_ids else None,
+                "adapter": Adapter.from_json(values["adapter"]) if values.get("adapter") else None,
             }
             return cls(**given)
         except InputError as error:

@@ -40,6 +40,23 @@ def digests_of(jsons: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str,
     return found | {name: array_digests(tree) for name, tree in arrays.items()}
 
 
+def weights_digest(checkpoint: Path) -> str:
+    """One digest of all weights in `checkpoint_N`, from those that were taken when it was saved.
+
+    Raises:
+        InputError: none were taken: it is of an early version.
+        DamagedError: they cannot be read.
+    """
+    path = checkpoint / "digests" / "metadata"
+    try:
+        return json_digest(json.loads(path.read_bytes())["params"])
+    except FileNotFoundError as error:
+        hint = "save it anew: export it, and import what that wrote"
+        raise InputError("was saved without digests, so no adapter can name it", path=checkpoint, hint=hint) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"the digests cannot be read: {error}", path=path) from error
+
+
 def stored_arrays(checkpoint: Path, item: str) -> Any:
     """Shapes and types of an item's arrays, as a tree.
 
@@ -134,12 +151,17 @@ def compare_items(checkpoint: Path, found: Mapping[str, Any]) -> None:
 
 
 def as_asked(found: Mapping[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays in the types that were asked for."""
-    converted = {
-        item: jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), found[item], target)
-        for item, target in targets.items()
-    }
+    """The arrays in the types that were asked for; those of other types are given up one by one, to save memory."""
+    converted = {item: jax.tree.map(_in_type_of, target, found[item]) for item, target in targets.items()}
     return {**found, **converted}
+
+
+def _in_type_of(like: Any, leaf: jax.Array) -> jax.Array:
+    if leaf.dtype == like.dtype:
+        return leaf
+    converted = leaf.astype(like.dtype)
+    leaf.delete()
+    return converted
 
 
 def _as_stored(target: Any, stored: Any) -> Any:

@@ -16,12 +16,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.card import Adapter, ModelCard
 from exaranker.checkpoints.digests import named_leaves
 from exaranker.checkpoints.folder import PREFIX, TOKENIZER, find_checkpoint, read_card, saved_items
-from exaranker.checkpoints.reading import digests_of, handlers, load_items, stored_arrays
+from exaranker.checkpoints.reading import digests_of, handlers, load_items, stored_arrays, weights_digest
 from exaranker.errors import InputError
 from exaranker.models import abstract_params
+from exaranker.models.lora import abstract_adapter, merge
+from exaranker.models.stack import stack_layers, unstack_layers
 from exaranker.templates import label_ids
 from exaranker.tokenization import Tokenizer, load_tokenizer
 
@@ -64,23 +66,57 @@ def save_tokenizer(directory: str | Path, tokenizer: Tokenizer) -> None:
         tokenizer.save(target)
 
 
-def load_for_inference(directory: str | Path, *, shardings: Any = None) -> StoredModel:
+def load_for_inference(directory: str | Path, *, base: str | Path | None = None, shardings: Any = None) -> StoredModel:
     """Reads card, parameters and tokenizer from MODEL_DIR (its newest complete checkpoint) or MODEL_DIR/checkpoint_N.
 
-    `shardings` is the sharding of all parameters; without it they go to the first local device.
+    An adapter is merged into its base: the checkpoint at `base`, or the one that it was trained on. `shardings` is the
+    sharding of all parameters; without it they go to the first local device.
 
     Raises:
         InputError: there is no complete checkpoint, it is damaged, the tokenizer beside it is not the one it was
-            trained with, or its card does not fit its weights or its tokenizer.
+            trained with, its card does not fit its weights or its tokenizer, or there is no base or another one.
     """
+    stored = load_as_saved(directory, base=base, shardings=shardings)
+    if stored.card.adapter is None:
+        return stored
+    whole = load_for_inference(_base_of(stored.card.adapter, base, directory), shardings=shardings)
+    arrange = stack_layers if stored.card.config.scan_layers else unstack_layers
+    return stored._replace(params=merge(stored.card.adapter.lora, arrange(whole.params), stored.params))
+
+
+def load_as_saved(directory: str | Path, *, base: str | Path | None = None, shardings: Any = None) -> StoredModel:
+    """The same, but of an adapter only its own matrices."""
     sharding = shardings or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def abstract(stored: Any, card: ModelCard, path: Path) -> Any:
-        expected = nn.meta.unbox(abstract_params(card.config))
+        expected = _expected(card)
         check_same_arrays(stored, expected, path, "params", "the card is not of these weights", other="card")
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), stored)
 
-    return _load(directory, abstract)
+    return _load(directory, abstract, base)
+
+
+def _expected(card: ModelCard) -> Any:
+    """Shapes of the arrays that a card describes."""
+    boxed = abstract_params(card.config)
+    return nn.meta.unbox(boxed) if card.adapter is None else abstract_adapter(card.adapter.lora, boxed)
+
+
+def _base_of(adapter: Adapter, given: str | Path | None, directory: str | Path) -> Path:
+    """The checkpoint_N that an adapter is of.
+
+    Raises:
+        InputError: it is not where it was, or what is there has other weights.
+    """
+    remedy = "name where it is now: --base DIR, or base= in Python"
+    if given is None and not Path(adapter.base).exists():
+        raise InputError(f"an adapter of {adapter.base}, which is not there", path=directory, hint=remedy)
+    model_dir, step = find_checkpoint(given or adapter.base)
+    path = model_dir / f"{PREFIX}_{step}"
+    if (found := weights_digest(path)) != adapter.base_digest:
+        problem = f"has other weights ({found[:12]}…) than the base of {directory} ({adapter.base_digest[:12]}…)"
+        raise InputError(problem, path=path, hint=remedy)
+    return path
 
 
 def load_for_training(directory: str | Path, params: Any) -> StoredModel:
@@ -91,6 +127,7 @@ def load_for_training(directory: str | Path, params: Any) -> StoredModel:
     """
 
     def abstract(stored: Any, card: ModelCard, path: Path) -> Any:
+        refuse_adapter(card, path)
         check_same_arrays(stored, params, path, "params", hint="include the models/*.gin of that checkpoint")
         return abstract_like(params)
 
@@ -115,6 +152,17 @@ def load_adafactor_slots(directory: str | Path) -> dict[str, np.ndarray]:
     return dict(_unrolled(named))
 
 
+def refuse_adapter(card: ModelCard, path: str | Path) -> None:
+    """Refuses to train on from a checkpoint that holds no whole model.
+
+    Raises:
+        InputError: it is an adapter.
+    """
+    if card.adapter is not None:
+        hint = "merge it first: exaranker export --format hf, then exaranker import"
+        raise InputError("an adapter, expected a whole model", path=path, hint=hint)
+
+
 def _read_here(directory: str | Path, item: str) -> Any:
     """An item's arrays on the first local device; None if the checkpoint has none."""
     model_dir, step = find_checkpoint(directory)
@@ -137,11 +185,15 @@ def _unrolled(slots: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray
             yield name, slot
 
 
-def _load(directory: str | Path, abstract: Callable[[Any, ModelCard, Path], Any]) -> StoredModel:
+def _load(
+    directory: str | Path, abstract: Callable[[Any, ModelCard, Path], Any], base: str | Path | None = None
+) -> StoredModel:
     model_dir, step = find_checkpoint(directory)
     path = model_dir / f"{PREFIX}_{step}"
     card = read_card(path)
-    tokenizer = _matching_tokenizer(model_dir, card, path)
+    # An adapter's is its base's, and need not lie beside it.
+    home = model_dir if card.adapter is None else _base_of(card.adapter, base, path).parent
+    tokenizer = _matching_tokenizer(home, card, path)
     items = load_items(path, {"params": abstract(stored_arrays(path, "params"), card, path)})
     return StoredModel(card, items["params"], tokenizer)
 

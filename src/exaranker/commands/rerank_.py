@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
     )
+    parser.add_argument(
+        "--base", type=Path, metavar="DIR", help="of an adapter, the model it was trained on, if that has moved"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -13,26 +13,21 @@ from exaranker.models import ModelConfig, family_of
 from exaranker.models.family import Lengths
 
 
-def train_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
+def train_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any], frozen: Any = None) -> float:
     """Model FLOPs of one step, without rematerialisation: forward once, backward twice (arXiv 2204.02311, app. B).
+
+    The weights of a `frozen` model, of which `params` are an adapter, have no gradients: their backward costs once.
 
     Every weight costs 2 FLOPs per position it is applied to; attention costs 4 * queries * keys * heads * head_dim.
     Decoder-only models are held to what they need at least: logits of `sums.SHARE` of each row.
     """
-    return 3.0 * forward_flops(config, params, batch)
+    return 3.0 * forward_flops(config, params, batch) + 2.0 * _weight_flops(config, frozen, batch)
 
 
 def forward_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
     """The FLOPs of one forward pass over a batch, counted from the shapes of weights and inputs."""
-    rows, target = batch["decoder_input_tokens"].shape
-    source = batch["encoder_input_tokens"].shape[1] if "encoder_input_tokens" in batch else 0
-    head = "token_embedder/embedding" if config.logits_via_embedding else "logits_dense/kernel"
-    total, answers = 0.0, -(-target // SHARE) if family_of(config).is_decoder_only else target
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        positions = answers if name.endswith(head) else _positions(name, source, target)
-        total += 2.0 * leaf.size * rows * positions
-    return total + rows * _attention(config, Lengths(source, target))
+    rows, lengths = _geometry(batch)
+    return _weight_flops(config, params, batch) + rows * _attention(config, lengths)
 
 
 def peak_flops(device: Any, dtype: str) -> float:
@@ -43,9 +38,26 @@ def peak_flops(device: Any, dtype: str) -> float:
     return chip.bf16_flops if dtype == "bfloat16" else chip.bf16_flops / 2
 
 
+def _weight_flops(config: ModelConfig, params: Any, batch: Mapping[str, Any]) -> float:
+    rows, (source, target) = _geometry(batch)
+    head = "token_embedder/embedding" if config.logits_via_embedding else "logits_dense/kernel"
+    total, answers = 0.0, -(-target // SHARE) if family_of(config).is_decoder_only else target
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        positions = answers if name.endswith(head) else _positions(name, source, target)
+        total += 2.0 * leaf.size * rows * positions
+    return total
+
+
+def _geometry(batch: Mapping[str, Any]) -> tuple[int, Lengths]:
+    rows, target = batch["decoder_input_tokens"].shape
+    source = batch["encoder_input_tokens"].shape[1] if "encoder_input_tokens" in batch else 0
+    return rows, Lengths(source, target)
+
+
 def _positions(name: str, source: int, target: int) -> int:
     """How many positions of a row a parameter other than the head is multiplied with."""
-    if not name.endswith(("kernel", "bias")):
+    if not name.endswith(("kernel", "bias", "/a", "/b")):
         return 0
     memory = "encoder_decoder_attention/key" in name or "encoder_decoder_attention/value" in name
     return source if name.startswith("encoder/") or memory else target

@@ -32,6 +32,7 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("joined_kv", "tensor"),
     ("embed", "fsdp"),
     ("kv", None),
+    ("rank", None),
     ("length", None),
     ("relpos_buckets", None),
     ("layers", None),

@@ -30,18 +30,20 @@ Batch = Mapping[str, Any]
 Sums = dict[str, Any]  # scalars that add up over microbatches, batches and processes
 
 
-def loss_sums(module: nn.Module, params: Any, batch: Batch, loss: LossConfig, key: Array | None) -> Sums:
+def loss_sums(
+    module: nn.Module, variables: Mapping[str, Any], batch: Batch, loss: LossConfig, key: Array | None
+) -> Sums:
     """A forward pass, with dropout if there is a key. `loss`, the number to minimise, is among the sums."""
     options: dict[str, Any] = {"train": key is not None, "rngs": {} if key is None else {"dropout": key}}
     if not family_of(module.config).is_decoder_only:
-        logits: Any = module.apply({"params": params}, batch, **options)
+        logits: Any = module.apply(variables, batch, **options)
         return _sums(logits, batch, loss)
-    hidden: Any = module.apply({"params": params}, batch, method="hidden", **options)
-    head = {name: params[name] for name in module.head}
+    hidden: Any = module.apply(variables, batch, method="hidden", **options)
+    head = {kind: {name: tree[name] for name in module.head if name in tree} for kind, tree in variables.items()}
     targets = {name: batch[name] for name in OF_TARGETS if name in batch}
 
     def project(head: Any, hidden: Array) -> Any:
-        return module.apply({"params": head}, hidden, method="logits")
+        return module.apply(head, hidden, method="logits")
 
     return _of_answers(project, head, hidden, targets, loss)
 

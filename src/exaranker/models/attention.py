@@ -125,7 +125,8 @@ class CrossAttention(nn.Module):
         project += [_heads(width, kv_heads, self.head_dim, self.dtype, name) for name in ("key", "value")]
         query = self._split(project[0](x) * (self.logit_scale or 1.0))
         dropout = Dropout(self.dropout_rate, self.train)
-        if x.shape[1] == 1 and not cached and kv_heads == self.num_heads:
+        adapted = any(module.is_adapted for module in project[1:])
+        if x.shape[1] == 1 and not cached and kv_heads == self.num_heads and not adapted:
             kernels = [module.kernel.reshape(width, kv_heads, self.head_dim) for module in project[1:]]
             context = attend_absorbed(query, encoded, kernels[0], kernels[1], mask, self.dtype, dropout, self.logit_cap)
         else:

@@ -17,6 +17,8 @@ FAN_IN: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 # What remat policies know the products of weights by: they do not see into `matmul`, which has gradients of its own.
 PROJECTION = "projection"
+# The collection of low-rank matrices that `models/lora.py` adds to dense layers.
+ADAPTER = "lora"
 
 # T5's "gelu" is the tanh approximation.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -60,6 +62,11 @@ class Dense(nn.Module):
         if self.use_bias:
             bias_init = partitioned(nn.initializers.zeros_init(), self.axes[1:])
             self.bias = self.param("bias", bias_init, (self.features,), jnp.float32)
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether it has low-rank matrices: then `kernel` alone is not the whole map."""
+        return self.has_variable(ADAPTER, "a")
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch features"]:
         y = matmul(x.reshape(-1, self.width), self.kernel, self.dtype)

@@ -5,6 +5,7 @@ the cotangent is rounded to `dtype` first.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,3 +97,16 @@ def _written_out(x: Float[Array, "*batch m n"]) -> Float[Array, "*batch n m"]:
     axes = len(batch)
     pairs = x.reshape(*batch, m, n // 2, 2)
     return pairs.transpose(*range(axes), axes + 1, axes + 2, axes).reshape(*batch, n, m)
+
+
+def round_kernels(params: Any, dtype: str) -> Any:
+    """Rounds the matrices to the compute type once, instead of in every batch (a seventh of the time on a CPU).
+
+    The models round them anyway. Embeddings, norms and the output projection are used in fp32 and stay as they are.
+    """
+
+    def rounded(path: Any, leaf: Array) -> Array:
+        names = [entry.key for entry in path]
+        return leaf.astype(dtype) if names[-1] == "kernel" and "logits_dense" not in names else leaf
+
+    return jax.tree_util.tree_map_with_path(rounded, params)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from exaranker.models.layers import PROJECTION
+from exaranker.models.layers import ADAPTER, PROJECTION
 
 Remat = Literal["none", "minimal", "full"]
 
@@ -55,7 +55,7 @@ def run_layers(
     own = () if each is None else (each,)
     scanned = nn.scan(
         layer,
-        variable_axes={"params": 0, "cache": 0, "intermediates": 0},
+        variable_axes={"params": 0, ADAPTER: 0, "cache": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=(0,) * len(own) + (nn.broadcast,) * len(shared),
         length=count,

@@ -38,6 +38,7 @@ class RerankJob:
     max_length: int = 512
     token_budget: int | None = None
     dtype: str | None = None
+    base: Path | None = None  # of an adapter, if it is not where it was in training
 
     @property
     def explanations(self) -> Path:
@@ -56,7 +57,7 @@ def rerank(job: RerankJob) -> None:
     with claim_outputs(*outputs, inputs=(job.queries, job.passages, job.run, job.checkpoint)):
         inputs = read_inputs(job.run, job.queries, job.passages, job.depth, job.depth_by)
         reranker = Reranker.from_checkpoint(
-            job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype
+            job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype, base=job.base
         )
         check_lengths(reranker.model, inputs.queries, job.max_length, job.queries)
         warn_of_unknown(reranker.model, inputs)

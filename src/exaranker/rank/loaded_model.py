@@ -20,6 +20,7 @@ from exaranker.checkpoints.folder import PREFIX, find_checkpoint
 from exaranker.checkpoints.store import load_for_inference
 from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoding import first_step_logits, greedy_generate
+from exaranker.models.matmul import round_kernels
 from exaranker.rank.target_features import Features, Tokens, target_features
 from exaranker.resume import file_stamps
 from exaranker.templates import label_ids
@@ -48,18 +49,22 @@ class LoadedModel:
     mesh: Mesh
 
     @classmethod
-    def from_checkpoint(cls, directory: str | Path, dtype: str | None = None) -> "LoadedModel":
+    def from_checkpoint(
+        cls, directory: str | Path, dtype: str | None = None, base: str | Path | None = None
+    ) -> "LoadedModel":
         """Loads MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N onto all local devices.
 
-        `dtype` ("float32", "bfloat16") replaces the one of the model's configuration.
+        `dtype` ("float32", "bfloat16") replaces the one of the model's configuration; `base` is the checkpoint that an
+        adapter is of, if it is not where it was in training.
 
         Raises:
-            InputError: there is no complete checkpoint, or its tokenizer is not the one it was trained with.
+            InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, or an
+                adapter's base is not there.
         """
         model_dir, step = find_checkpoint(directory)
         path = model_dir / f"{PREFIX}_{step}"
         mesh = Mesh(np.array(jax.local_devices()), ("data",))
-        card, params, tokenizer = load_for_inference(path, shardings=NamedSharding(mesh, PartitionSpec()))
+        card, params, tokenizer = load_for_inference(path, base=base, shardings=NamedSharding(mesh, PartitionSpec()))
         config = card.config if dtype is None else replace(card.config, dtype=dtype)
         card = replace(card, config=config, label_ids=card.label_ids or label_ids(tokenizer, card.template))
         return cls(path, card, models.build(config), round_kernels(params, config.dtype), tokenizer, mesh)
@@ -130,16 +135,3 @@ def _target_scores(
     first = jnp.argmax(weights, axis=1)
     at_first = jnp.take_along_axis(logits[:, :, labels], first[:, None, None], axis=1)[:, 0]
     return -jnp.sum(losses.cross_entropy * weights, axis=1), label_log_odds(at_first)
-
-
-def round_kernels(params: Any, dtype: str) -> Any:
-    """Rounds the matrices to the compute type once, instead of in every batch (a seventh of the time on a CPU).
-
-    The models round them anyway. Embeddings, norms and the output projection are used in fp32 and stay as they are.
-    """
-
-    def rounded(path: Any, leaf: Array) -> Array:
-        names = [entry.key for entry in path]
-        return leaf.astype(dtype) if names[-1] == "kernel" and "logits_dense" not in names else leaf
-
-    return jax.tree_util.tree_map_with_path(rounded, params)

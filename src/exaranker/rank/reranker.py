@@ -83,15 +83,18 @@ class Reranker:
         max_length: int = MAX_LENGTH,
         token_budget: int | None = None,
         dtype: str | None = None,
+        base: str | Path | None = None,
     ) -> "Reranker":
         """Loads MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N onto all local devices.
 
-        `dtype` ("float32", "bfloat16") replaces the one of the model's configuration; `token_budget` is per device.
+        `dtype` ("float32", "bfloat16") replaces the one of the model's configuration; `token_budget` is per device;
+        `base` is the checkpoint that an adapter is of, if it is not where it was in training.
 
         Raises:
-            InputError: there is no complete checkpoint, or its tokenizer is not the one it was trained with.
+            InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, or an
+                adapter's base is not there.
         """
-        model = LoadedModel.from_checkpoint(directory, dtype)
+        model = LoadedModel.from_checkpoint(directory, dtype, base)
         return cls(model, max_length, (token_budget or default_token_budget()) * model.mesh.size)
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ from exaranker.devices.mesh import MeshConfig
 from exaranker.errors import InputError
 from exaranker.losses.token import LossConfig
 from exaranker.models import ModelConfig
+from exaranker.models.lora import Lora
 from exaranker.train.optimizers import Adafactor, Optimizer
 
 EVALUATED = ("loss", "label_loss", "label_accuracy", "explanation_loss")  # figures of the validation split
@@ -83,6 +84,7 @@ class TrainConfig:
     train_steps_relative: Positive | None = None  # or: from the initial checkpoint on
     template: Text = "exaranker"
     initial_checkpoint_path: Text | None = None  # MODEL_DIR or MODEL_DIR/checkpoint_N; None starts from random weights
+    lora: Lora | None = None  # train an adapter of the initial checkpoint instead of all its weights
     optimizer: Optimizer = field(default_factory=Adafactor)
     loss: LossConfig = field(default_factory=LossConfig)
     dropout_rate: DropoutRate = 0.1
@@ -96,6 +98,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.lora is not None and self.initial_checkpoint_path is None:
+            raise InputError(
+                "LORA is set, but INITIAL_CHECKPOINT_PATH is None: an adapter is of trained weights",
+                hint="set INITIAL_CHECKPOINT_PATH, or LORA to None",
+            )
         saved, evaluated = self.checkpoint.period, self.eval.period
         if self.checkpoint.keep_best and (evaluated < 1 or saved % evaluated):
             lacking = f"not every checkpoint, one in {saved} steps, is" if evaluated > 0 else "nothing is"

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from exaranker.checkpoints.folder import has_checkpoint, load_card
+from exaranker.checkpoints.store import refuse_adapter
 from exaranker.devices.flops import train_flops
 from exaranker.devices.mesh import BATCH_AXES
 from exaranker.errors import InputError
@@ -33,6 +34,7 @@ def check_run(config: TrainConfig) -> None:
     if path is None or has_checkpoint(config.directory):
         return
     initial = load_card(path)
+    refuse_adapter(initial, path)
     if initial.tokenizer_digest != card.tokenizer_digest:
         raise InputError("its tokenizer is not the one at VOCABULARY_PATH", path=path)
     if config.last_step(initial.step) <= initial.step:
@@ -60,7 +62,8 @@ def memory_bytes(setup: Setup) -> dict[str, int]:
     params, optimizer = _device_bytes(setup.abstract.params), _device_bytes(setup.abstract.optimizer)
     activations = activation_bytes(setup.config, _rows_per_device(setup)) // setup.mesh.shape["tensor"]
     gradients = params * min(2, setup.config.num_microbatches)  # their sum, and one microbatch's
-    return {"parameters": params, "gradients": gradients, "optimizer": optimizer, "activations": activations}
+    parts = {"parameters": params, "gradients": gradients, "optimizer": optimizer, "activations": activations}
+    return parts if setup.config.lora is None else {"frozen": _device_bytes(setup.abstract.frozen), **parts}
 
 
 def activation_bytes(config: TrainConfig, rows: int) -> int:
@@ -94,12 +97,14 @@ def _kept(model: ModelConfig, stack: Stack, remat: str) -> int:
 
 
 def _model_lines(setup: Setup) -> list[str]:
-    params = setup.abstract.params
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    params, frozen = setup.abstract.params, setup.abstract.frozen
+    count = f"{_count(setup.abstract.model):,}"
+    if setup.config.lora:
+        count += f" frozen, {_count(params):,} in the adapter are trained"
     mesh = " x ".join(f"{axis} {size}" for axis, size in setup.mesh.shape.items())
-    flops = train_flops(setup.config.model, params, abstract_batch(setup.config, setup.mesh))
+    flops = train_flops(setup.config.model, params, abstract_batch(setup.config, setup.mesh), frozen)
     return [
-        f"parameters        {count:,}",
+        f"parameters        {count}",
         f"mesh              {mesh} on {setup.mesh.size} {setup.mesh.devices.flat[0].device_kind} device(s)",
         f"model FLOPs/step  {flops:.3g}",
     ]
@@ -127,6 +132,10 @@ def _rows_per_device(setup: Setup) -> int:
     for axis in BATCH_AXES:
         shards *= setup.mesh.shape[axis]
     return setup.config.data.batch_size // shards // setup.config.num_microbatches
+
+
+def _count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _device_bytes(tree: Any) -> int:

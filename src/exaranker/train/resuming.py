@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.card import Adapter, ModelCard
 from exaranker.checkpoints.folder import PREFIX, read_card, steps_to_resume
 from exaranker.errors import InputError
 from exaranker.files import sha256_file
@@ -71,6 +71,21 @@ def _contradictions(stored: ModelCard, card: ModelCard) -> Iterator[str]:
             yield f"its model has {field.name} {before}, the run's {now}"
     if stored.template != card.template:
         yield f"it was trained with template {stored.template.name!r}, TEMPLATE is {card.template.name!r}"
+    yield from _adapter_contradictions(stored.adapter, card.adapter)
+
+
+def _adapter_contradictions(stored: Adapter | None, now: Adapter | None) -> Iterator[str]:
+    if stored is None or now is None:
+        if stored is not now:
+            words = ("a whole model", "an adapter")
+            yield f"it holds {words[stored is not None]}, the run trains {words[now is not None]}"
+        return
+    for name in ("rank", "alpha", "layers", "rslora"):  # dropout may change, as a model's
+        before, after = getattr(stored.lora, name), getattr(now.lora, name)
+        if before != after:
+            yield f"its adapter has {name} {before}, LORA_{name.upper()} is {after}"
+    if stored.base_digest != now.base_digest:
+        yield f"its adapter is of {stored.base}, INITIAL_CHECKPOINT_PATH {now.base} has other weights"
 
 
 def _flattened(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from exaranker.checkpoints.card import ModelCard
-from exaranker.checkpoints.folder import find_checkpoint, has_checkpoint
-from exaranker.checkpoints.store import load_slots, save_tokenizer
+from exaranker.checkpoints.card import Adapter, ModelCard
+from exaranker.checkpoints.folder import PREFIX, find_checkpoint, has_checkpoint
+from exaranker.checkpoints.reading import weights_digest
+from exaranker.checkpoints.store import StoredModel, load_slots, save_tokenizer
 from exaranker.checkpoints.training_state import TrainCheckpoints, one_writer
 from exaranker.devices.flops import peak_flops, train_flops
 from exaranker.devices.mesh import global_batch
@@ -24,7 +25,7 @@ from exaranker.train.data import open_batches, register_task
 from exaranker.train.log import MetricsLog, progress_line, shown
 from exaranker.train.meter import DivergedError, Window
 from exaranker.train.resuming import changes, check_model_dir, run_record
-from exaranker.train.setup import Setup, assemble, layout, load_initial, random_state, state_from
+from exaranker.train.setup import Setup, adapter_of, assemble, layout, load_initial, random_state, state_from
 from exaranker.train.step import TrainState, means
 from exaranker.train.stopping import StopSignal
 
@@ -114,7 +115,8 @@ class Run:
             if changed := changes(restored.card.run, self.card.run):
                 _say(f"changed since step {restored.card.step}: {changed}")
             step = jax.device_put(np.int32(restored.card.step), abstract.step.sharding)
-            return TrainState(step, restored.params, restored.optimizer), restored.data
+            frozen = self._load_initial().params if config.lora else None
+            return TrainState(step, restored.params, restored.optimizer, frozen), restored.data
         state = self._initial_state()
         first = int(state.step)
         if config.last_step(first) <= first:
@@ -128,10 +130,18 @@ class Run:
         path = self.config.initial_checkpoint_path
         if path is None:
             return random_state(self.setup)
+        loaded = self._load_initial()
+        if self.config.lora:
+            return adapter_of(self.setup, loaded.params, loaded.card.step)
+        return state_from(self.setup, loaded.params, loaded.card.step, load_slots(path))
+
+    def _load_initial(self) -> StoredModel:
+        path = self.config.initial_checkpoint_path
+        assert path is not None
         loaded = load_initial(self.setup, path)
         if loaded.card.tokenizer_digest != self.card.tokenizer_digest:
             raise InputError("its tokenizer is not the one at VOCABULARY_PATH", path=path)
-        return state_from(self.setup, loaded.params, loaded.card.step, load_slots(path))
+        return loaded
 
     def _advance(self) -> None:
         """Runs one step; its loss is looked at while the next one runs."""
@@ -151,7 +161,8 @@ class Run:
             with self.window.paused():
                 began = time.perf_counter()
                 compiled = self.setup.step.lower(self.state, arrays).compile()
-                self._compiled[key] = compiled, train_flops(self.config.model, self.state.params, arrays)
+                flops = train_flops(self.config.model, self.state.params, arrays, self.state.frozen)
+                self._compiled[key] = compiled, flops
             _say(f"compiled the step in {time.perf_counter() - began:.1f} s")
         return self._compiled[key]
 
@@ -187,7 +198,7 @@ class Run:
     def _validation_sums(self) -> dict[str, float]:
         total: dict[str, float] = {}
         for batch in itertools.islice(self._validation_batches(), self.config.eval.steps):
-            sums = self.setup.evaluate(self.state.params, global_batch(self.setup.mesh, batch.arrays))
+            sums = self.setup.evaluate(self.state.variables, global_batch(self.setup.mesh, batch.arrays))
             sums = {"steps": 1.0, **sums}
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
         return total
@@ -211,7 +222,16 @@ def _card(config: TrainConfig, tokenizer: Tokenizer, template: Template, gin_tex
             hint="set the model's vocab_size to at least the tokenizer's",
         )
     ids = label_ids(tokenizer, template)
-    return ModelCard(config.network, template, tokenizer.digest, ids, gin_text, run=run_record(config))
+    record = run_record(config)
+    return ModelCard(config.network, template, tokenizer.digest, ids, gin_text, run=record, adapter=_adapter(config))
+
+
+def _adapter(config: TrainConfig) -> Adapter | None:
+    if config.lora is None or config.initial_checkpoint_path is None:
+        return None
+    model_dir, step = find_checkpoint(config.initial_checkpoint_path)
+    base = model_dir / f"{PREFIX}_{step}"
+    return Adapter(config.lora, str(base), weights_digest(base))
 
 
 def _say(message: str) -> None:

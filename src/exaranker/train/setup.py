@@ -17,6 +17,9 @@ from exaranker.checkpoints.store import StoredModel, load_for_training
 from exaranker.devices.mesh import RULES, batch_sharding, check_batch, make_mesh, optimizer_shardings, param_shardings
 from exaranker.models import family_of
 from exaranker.models.family import BatchShapes
+from exaranker.models.layers import ADAPTER
+from exaranker.models.lora import init_adapter
+from exaranker.models.matmul import round_kernels
 from exaranker.models.stack import stack_layers, unstack_layers
 from exaranker.train.config import TrainConfig
 from exaranker.train.slots import with_slots
@@ -32,7 +35,7 @@ class Setup(NamedTuple):
     optimizer: optax.GradientTransformation
     abstract: TrainState
     step: Any  # jitted: (state, batch) -> (state, sums)
-    evaluate: Any  # jitted: (params, batch) -> sums
+    evaluate: Any  # jitted: (variables, batch) -> sums
 
 
 def assemble(config: TrainConfig, devices: Sequence[Any] | None = None) -> Setup:
@@ -42,9 +45,9 @@ def assemble(config: TrainConfig, devices: Sequence[Any] | None = None) -> Setup
         InputError: the mesh does not fit the devices, the batch or the model.
     """
     module, optimizer = models.build(config.network), config.optimizer.build()
-    boxed = jax.eval_shape(lambda: _init_params(module, config))
-    state = jax.eval_shape(lambda: _as_state(nn.meta.unbox(boxed), optimizer))
-    # Gradients are as large as the parameters.
+    boxed = jax.eval_shape(lambda: _init_variables(module, config))
+    state = jax.eval_shape(lambda variables: _as_state(variables, optimizer, config), nn.meta.unbox(boxed))
+    # Gradients are as large as what is trained.
     state_bytes = _bytes(state) + _bytes(state.params)
     mesh = make_mesh(config.mesh, state_bytes, devices)
     check_batch(mesh, config.data.batch_size, config.num_microbatches)
@@ -57,7 +60,7 @@ def random_state(setup: Setup) -> TrainState:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract)
 
     def init() -> TrainState:
-        return _as_state(nn.meta.unbox(_init_params(setup.module, setup.config)), setup.optimizer)
+        return _as_state(nn.meta.unbox(_init_variables(setup.module, setup.config)), setup.optimizer, setup.config)
 
     with layout(setup.mesh):
         return jax.jit(init, out_shardings=shardings)()
@@ -71,10 +74,10 @@ def load_initial(setup: Setup, path: str) -> StoredModel:
     """
     scanned = load_card(path).config.scan_layers
     if scanned == setup.config.model.scan_layers:
-        return load_for_training(path, setup.abstract.params)
+        return load_for_training(path, setup.abstract.model)
     model = replace(setup.config.model, scan_layers=scanned)
-    loaded = load_for_training(path, assemble(replace(setup.config, model=model)).abstract.params)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract.params)
+    loaded = load_for_training(path, assemble(replace(setup.config, model=model)).abstract.model)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract.model)
     change = jax.jit(unstack_layers if scanned else stack_layers, out_shardings=shardings)
     return loaded._replace(params=change(loaded.params))
 
@@ -91,6 +94,13 @@ def state_from(setup: Setup, params: Any, step: int, slots: Mapping[str, Any] | 
         optimizer = with_slots(optimizer, slots, step)
     counter = jax.device_put(jnp.asarray(step, jnp.int32), setup.abstract.step.sharding)
     return TrainState(counter, params, optimizer)
+
+
+def adapter_of(setup: Setup, frozen: Any, step: int) -> TrainState:
+    """A state of given weights that stay as they are and a fresh adapter of them, which has a fresh optimizer."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, setup.abstract.params)
+    adapter = jax.jit(lambda: nn.meta.unbox(_init_adapter(setup.config)), out_shardings=shardings)()
+    return state_from(setup, adapter, step)._replace(frozen=frozen)
 
 
 @contextmanager
@@ -113,20 +123,33 @@ def batch_shapes(config: TrainConfig) -> BatchShapes:
     return family_of(config.model).batch_shapes(data.batch_size, data.task_feature_lengths, data.pack)
 
 
-def _init_params(module: nn.Module, config: TrainConfig) -> Any:
+def _init_variables(module: nn.Module, config: TrainConfig) -> dict[str, Any]:
     batch = {name: jnp.zeros((1, shape[1]), dtype) for name, (shape, dtype) in batch_shapes(config).items()}
-    return module.init(jax.random.key(config.seed), batch)["params"]
+    params = module.init(jax.random.key(config.seed), batch)["params"]
+    return {"params": params} if config.lora is None else {"params": params, ADAPTER: _init_adapter(config)}
 
 
-def _as_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+def _init_adapter(config: TrainConfig) -> Any:
+    assert config.lora is not None
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    return init_adapter(config.lora, key, models.abstract_params(config.model))
 
 
-def _state_shardings(mesh: Mesh, boxed: Any, state: TrainState) -> Any:
-    params = param_shardings(mesh, boxed)
+def _as_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation, config: TrainConfig) -> TrainState:
+    params, frozen = _trained_and_frozen(variables)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, optimizer.init(params), round_kernels(frozen, config.model.dtype))
+
+
+def _trained_and_frozen(variables: Mapping[str, Any]) -> tuple[Any, Any]:
+    return (variables[ADAPTER], variables["params"]) if ADAPTER in variables else (variables["params"], None)
+
+
+def _state_shardings(mesh: Mesh, boxed: Mapping[str, Any], state: TrainState) -> Any:
+    params, frozen = (param_shardings(mesh, part) for part in _trained_and_frozen(boxed))
     optimizer = optimizer_shardings(mesh, params, state.params, state.optimizer)
     step: Any = NamedSharding(mesh, PartitionSpec())
-    return TrainState(step, params, optimizer)
+    return TrainState(step, params, optimizer, frozen)
 
 
 def _with_shardings(state: Any, shardings: Any) -> Any:
@@ -151,10 +174,13 @@ def _compiled(
         num_microbatches=config.num_microbatches,
         seed=config.seed,
         prng=config.prng,
+        lora=config.lora,
     )
     train = jax.jit(step, in_shardings=(shardings, rows), out_shardings=(shardings, replicated), donate_argnums=0)
     evaluate = jax.jit(
-        make_eval_step(module, config.loss), in_shardings=(shardings.params, rows), out_shardings=replicated
+        make_eval_step(module, config.loss, config.lora),
+        in_shardings=(shardings.variables, rows),
+        out_shardings=replicated,
     )
     return train, evaluate
 

@@ -11,14 +11,27 @@ from jaxtyping import Array, Int
 
 from exaranker.losses.sums import Batch, Sums, loss_sums
 from exaranker.losses.token import LossConfig, loss_weights, total_weight
+from exaranker.models.layers import ADAPTER
+from exaranker.models.lora import Lora, adapted
 
 
 class TrainState(NamedTuple):
-    """What an update changes: the step, the weights and the optimizer's state."""
+    """What an update changes: the step, the weights and the optimizer's state; and what it does not."""
 
     step: Int[Array, ""]  # updates done
     params: Any
     optimizer: Any
+    frozen: Any = None  # the model, where `params` are an adapter of it
+
+    @property
+    def model(self) -> Any:
+        """The weights of the model, trained or not."""
+        return self.params if self.frozen is None else self.frozen
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """All weights as flax's collections."""
+        return {"params": self.params} if self.frozen is None else {"params": self.frozen, ADAPTER: self.params}
 
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Sums]]
@@ -32,26 +45,32 @@ def make_train_step(
     num_microbatches: int = 1,
     seed: int = 0,
     prng: str = "threefry2x32",
+    lora: Lora | None = None,
 ) -> TrainStep:
-    """Builds (state, batch) -> (next state, sums). Dropout depends on (seed, step) only: a resumed run repeats it."""
+    """Builds (state, batch) -> (next state, sums). Dropout depends on (seed, step) only: a resumed run repeats it.
+
+    `lora` is how the state's parameters are an adapter of what is frozen.
+    """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         key = jax.random.fold_in(jax.random.key(seed, impl=prng), state.step)
         batch = {**batch, "weights": loss_weights(batch, loss)}
-        gradients, sums = _gradients(module, state.params, batch, loss, key, num_microbatches)
+        with adapted(lora):
+            gradients, sums = _gradients(module, state, batch, loss, key, num_microbatches)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         sums |= _tokens(batch) | {"weights": total_weight(batch, loss), "gradient_norm": optax.tree.norm(gradients)}
-        return TrainState(state.step + 1, params, optimizer_state), sums
+        return TrainState(state.step + 1, params, optimizer_state, state.frozen), sums
 
     return step
 
 
-def make_eval_step(module: nn.Module, loss: LossConfig) -> Callable[[Any, Batch], Sums]:
-    """Builds (params, batch) -> sums, without dropout."""
+def make_eval_step(module: nn.Module, loss: LossConfig, lora: Lora | None = None) -> Callable[[Any, Batch], Sums]:
+    """Builds (variables, batch) -> sums, without dropout."""
 
-    def step(params: Any, batch: Batch) -> Sums:
-        sums = loss_sums(module, params, {**batch, "weights": loss_weights(batch, loss)}, loss, None)
+    def step(variables: Any, batch: Batch) -> Sums:
+        with adapted(lora):
+            sums = loss_sums(module, variables, {**batch, "weights": loss_weights(batch, loss)}, loss, None)
         return sums | {"weights": total_weight(batch, loss)}
 
     return step
@@ -71,14 +90,14 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def _gradients(
-    module: nn.Module, params: Any, batch: Batch, loss: LossConfig, key: Array, num_microbatches: int
+    module: nn.Module, state: TrainState, batch: Batch, loss: LossConfig, key: Array, num_microbatches: int
 ) -> tuple[Any, Sums]:
     def of(part: Batch, key: Array) -> tuple[Any, Sums]:
         def to_minimise(params: Any) -> tuple[Any, Sums]:
-            sums = loss_sums(module, params, part, loss, key)
+            sums = loss_sums(module, state._replace(params=params).variables, part, loss, key)
             return sums["loss"], sums
 
-        gradients, sums = jax.grad(to_minimise, has_aux=True)(params)
+        gradients, sums = jax.grad(to_minimise, has_aux=True)(state.params)
         return gradients, sums
 
     if num_microbatches == 1:
