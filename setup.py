@@ -18,6 +18,7 @@ def folders_of(*roots: str) -> list[str]:
 # Package -> folder of the checkout. Listed by hand: find_packages() would ship `gin`, `tests` and `scripts` as such.
 PACKAGES = {
     "exaranker": "src/exaranker",
+    "exaranker.adapters": "src/exaranker/adapters",
     "exaranker.checkpoints": "src/exaranker/checkpoints",
     "exaranker.checkpoints.convert": "src/exaranker/checkpoints/convert",
     "exaranker.checkpoints.convert.families": "src/exaranker/checkpoints/convert/families",

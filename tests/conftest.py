@@ -33,6 +33,7 @@ def pytest_configure() -> None:
 
     Most tests compile more often than they compute: machine code need not be good.
     """
+    os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
     os.environ[QUICK] = "1"
     jax.config.update(QUICK.lower(), True)
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()

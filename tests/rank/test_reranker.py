@@ -1,10 +1,12 @@
 """The Python API: scores do not depend on batching or padding, and are the model's own log-odds."""
 
+import asyncio
 import dataclasses
 import itertools
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -128,3 +130,32 @@ def _kernels(tree: dict) -> list:
         if key != "logits_dense"
     ]
     return [leaf for group in leaves for leaf in group]
+
+
+def test_the_best_are_explained_with_their_ranking(reranker: Reranker) -> None:
+    plain, ranking = reranker.rank(QUERY, PASSAGES), reranker.rank(QUERY, PASSAGES, top_k=3, explain=2)
+    assert [one._replace(explanation="") for one in ranking] == plain[:3]
+    told = reranker.explain([(QUERY, one.passage) for one in ranking[:2]], [one.score for one in ranking[:2]])
+    assert [one.explanation for one in ranking] == [told[0].explanation, told[1].explanation, ""]
+    assert told[0].probability == ranking[0].probability
+    with pytest.raises(InputError, match="explain is -1, expected at least 1"):
+        reranker.rank(QUERY, PASSAGES, explain=-1)
+
+
+def test_probabilities_are_sigmoids(reranker: Reranker) -> None:
+    expected = [1 / (1 + math.exp(-score)) for score in reranker.score(PAIRS)]
+    assert list(reranker.score(iter(PAIRS), as_probability=True)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_event_loop_goes_on(reranker: Reranker) -> None:
+    """Several calls at once give what each gives alone."""
+
+    async def at_once() -> tuple[Any, ...]:
+        calls = reranker.ascore(PAIRS), reranker.arank(QUERY, PASSAGES, 2), reranker.aexplain(PAIRS[:1], [1.0], 4)
+        return await asyncio.gather(*calls, reranker.awhy(QUERY, PASSAGES[0], 4))
+
+    scores, ranking, explained, why = asyncio.run(at_once())
+    assert scores == list(reranker.score(PAIRS))
+    assert ranking == reranker.rank(QUERY, PASSAGES, 2)
+    assert explained == reranker.explain(PAIRS[:1], [1.0], 4)
+    assert why == reranker.why(QUERY, PASSAGES[0], 4)

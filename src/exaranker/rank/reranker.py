@@ -4,6 +4,7 @@ A score is the log-odds of the label, logit(relevant) - logit(irrelevant) at the
 saturates as a probability does. An explanation is decoded only when asked for, after the label that the score implies.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class RankedPassage(NamedTuple):
     position: int
     score: float
     passage: str
+    explanation: str = ""  # of those that `Reranker.rank` was asked to explain
 
     @property
     def probability(self) -> float:
@@ -57,6 +59,11 @@ class Explanation(NamedTuple):
     label: str
     score: float
     explanation: str
+
+    @property
+    def probability(self) -> float:
+        """Of relevance, whatever the label: the sigmoid of the score."""
+        return probability(self.score)
 
 
 @dataclass(frozen=True)
@@ -106,11 +113,15 @@ class Reranker:
         """Pairs that are sorted by length together; scores of one window do not depend on any other."""
         return max(1, WINDOW_BATCHES * self.token_budget // MEAN_TOKENS)
 
-    def score(self, pairs: Iterable[QueryPassage]) -> Iterator[float]:
-        """Log-odds of relevance, in the order of the pairs, streaming: memory does not grow with their number."""
+    def score(self, pairs: Iterable[QueryPassage], *, as_probability: bool = False) -> Iterator[float]:
+        """Log-odds of relevance, in the order of the pairs, streaming: memory does not grow with their number.
+
+        `as_probability` gives their sigmoid, in which good passages may be equal where their log-odds are not.
+        """
         stream = arguments.pairs("pairs", pairs)
         while window := list(islice(stream, self.window)):
-            yield from self.score_window(window).tolist()
+            scores = self.score_window(window).tolist()
+            yield from map(probability, scores) if as_probability else scores
 
     def score_window(self, pairs: Sequence[QueryPassage]) -> Float32[np.ndarray, " pairs"]:
         """Scores all pairs at once, sorted by length."""
@@ -125,17 +136,23 @@ class Reranker:
             _collect(scores, *finished)
         return scores
 
-    def rank(self, query: str, passages: Iterable[str], top_k: int | None = None) -> list[RankedPassage]:
-        """Sorts passages by descending score, equal ones in their order; with `top_k` only the best are returned.
+    def rank(
+        self, query: str, passages: Iterable[str], top_k: int | None = None, explain: int = 0
+    ) -> list[RankedPassage]:
+        """Sorts passages by descending score, equal ones in their order; the best `explain` have an explanation.
+
+        With `top_k` only the best are returned.
 
         Raises:
             TypeError: the query or a passage is no text; names the argument.
         """
         query, texts = arguments.text("query", query), arguments.texts("passages", passages)
         best = None if top_k is None else arguments.at_least_one("top_k", top_k)
+        explained = arguments.at_least_one("explain", explain) if explain else 0
         scores = list(self.score((query, passage) for passage in texts))
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
-        return [RankedPassage(index, scores[index], texts[index]) for index in order[:best]]
+        ranking = [RankedPassage(index, scores[index], texts[index]) for index in order[:best]]
+        return [*self._explained(query, ranking[:explained]), *ranking[explained:]]
 
     def explain(
         self,
@@ -168,6 +185,29 @@ class Reranker:
         query, passage = arguments.text("query", query), arguments.text("passage", passage)
         return explain_why(self, query, passage, max_new_tokens)
 
+    async def ascore(self, pairs: Iterable[QueryPassage], *, as_probability: bool = False) -> list[float]:
+        """`score` as a list, in a thread: the event loop goes on."""
+        return await asyncio.to_thread(lambda: list(self.score(pairs, as_probability=as_probability)))
+
+    async def arank(
+        self, query: str, passages: Iterable[str], top_k: int | None = None, explain: int = 0
+    ) -> list[RankedPassage]:
+        """`rank`, in a thread."""
+        return await asyncio.to_thread(self.rank, query, passages, top_k, explain)
+
+    async def aexplain(
+        self,
+        pairs: Iterable[QueryPassage],
+        scores: Iterable[float] | None = None,
+        max_new_tokens: int = EXPLANATION_TOKENS,
+    ) -> list[Explanation]:
+        """`explain`, in a thread."""
+        return await asyncio.to_thread(self.explain, pairs, scores, max_new_tokens)
+
+    async def awhy(self, query: str, passage: str, max_new_tokens: int = EXPLANATION_TOKENS) -> Why:
+        """`why`, in a thread."""
+        return await asyncio.to_thread(self.why, query, passage, max_new_tokens)
+
     def encode(self, query: str, passage: str) -> list[int]:
         """Token ids of one input."""
         return encode_input(self.model.tokenizer, self.model.card.template, query, passage, self.max_length)
@@ -179,6 +219,11 @@ class Reranker:
     def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[PaddedTexts]:
         devices = self.model.mesh.size
         return length_batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=devices)
+
+    def _explained(self, query: str, ranking: Sequence[RankedPassage]) -> list[RankedPassage]:
+        pairs, scores = [(query, found.passage) for found in ranking], [found.score for found in ranking]
+        texts = self.explain(pairs, scores)
+        return [found._replace(explanation=text.explanation) for found, text in zip(ranking, texts, strict=True)]
 
     def _explain_label(
         self, relevant: bool, pairs: Sequence[QueryPassage], chosen: list[int], max_new_tokens: int
