@@ -152,6 +152,17 @@ def load_adafactor_slots(directory: str | Path) -> dict[str, np.ndarray]:
     return dict(_unrolled(named))
 
 
+def tokenizer_folder(directory: str | Path, base: str | Path | None = None) -> Path:
+    """Where a checkpoint's tokenizer is: beside it, or beside an adapter's base, whose it is too.
+
+    Raises:
+        InputError: there is no complete checkpoint, or an adapter's base is not there.
+    """
+    model_dir, step = find_checkpoint(directory)
+    adapter = read_card(model_dir / f"{PREFIX}_{step}").adapter
+    return (model_dir if adapter is None else _base_of(adapter, base, directory).parent) / TOKENIZER
+
+
 def refuse_adapter(card: ModelCard, path: str | Path) -> None:
     """Refuses to train on from a checkpoint that holds no whole model.
 
@@ -191,20 +202,18 @@ def _load(
     model_dir, step = find_checkpoint(directory)
     path = model_dir / f"{PREFIX}_{step}"
     card = read_card(path)
-    # An adapter's is its base's, and need not lie beside it.
-    home = model_dir if card.adapter is None else _base_of(card.adapter, base, path).parent
-    tokenizer = _matching_tokenizer(home, card, path)
+    tokenizer = _matching_tokenizer(tokenizer_folder(path, base), card, path)
     items = load_items(path, {"params": abstract(stored_arrays(path, "params"), card, path)})
     return StoredModel(card, items["params"], tokenizer)
 
 
-def _matching_tokenizer(model_dir: Path, card: ModelCard, checkpoint: Path) -> Tokenizer:
-    tokenizer = load_tokenizer(model_dir / TOKENIZER)
+def _matching_tokenizer(folder: Path, card: ModelCard, checkpoint: Path) -> Tokenizer:
+    tokenizer = load_tokenizer(folder)
     if tokenizer.digest != card.tokenizer_digest:
         raise InputError(
             f"the tokenizer's sha256 is {tokenizer.digest[:12]}…, the model was trained with "
             f"{card.tokenizer_digest[:12]}…",
-            path=model_dir / TOKENIZER,
+            path=folder,
             hint="put back the original file, or use a fresh MODEL_DIR",
         )
     expected = label_ids(tokenizer, card.template)

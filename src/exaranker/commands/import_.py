@@ -3,9 +3,11 @@
 import argparse
 from pathlib import Path
 
+from exaranker.errors import InputError
 from exaranker.logs import show
 
-SUMMARY = "Turns a Hugging Face directory or a T5X checkpoint into one of ours, ready to train or rerank with."
+SUMMARY = """Turns a Hugging Face directory, a T5X checkpoint or an adapter of PEFT's into one of our checkpoints, ready
+to train or rerank with."""
 EXAMPLE = "exaranker import --checkpoint smollm2 --format hf --output out/smollm2"
 
 
@@ -15,9 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR|ID",
         help="Hugging Face directory (config.json, safetensors, tokenizer) or hub id, the embedded smollm2, "
-        "or T5X's checkpoint_N",
+        "T5X's checkpoint_N, or PEFT's directory of an adapter",
     )
-    parser.add_argument("--format", choices=("hf", "t5x"), required=True)
+    parser.add_argument("--format", choices=("hf", "t5x", "peft"), required=True)
+    parser.add_argument(
+        "--base", type=Path, metavar="DIR", help="for peft: MODEL_DIR of the model that the adapter was trained on"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="MODEL_DIR to write")
     parser.add_argument(
         "--tokenizer", metavar="FILE", help="spiece.model, tokenizer.json or byt5, if DIR does not hold it"
@@ -28,10 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from exaranker.checkpoints.convert.transfer import import_checkpoint
+    from exaranker.checkpoints.convert.transfer import import_adapter, import_checkpoint
     from exaranker.preprocess.engines.llms import resolve_llm
 
     source = Path(args.checkpoint)
+    if (args.format == "peft") != (args.base is not None):
+        raise InputError("--base goes with --format peft, and that needs it", hint="the base is one of our checkpoints")
+    if args.format == "peft":
+        show(f"wrote {import_adapter(source, args.base, args.output, args.template)}")
+        return
     if args.format == "hf" and not source.is_dir():
         source = resolve_llm(args.checkpoint).path
     path = import_checkpoint(source, args.format, args.output, args.tokenizer, args.template)

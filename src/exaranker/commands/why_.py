@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exaranker.commands.base_flag import add_base
 from exaranker.errors import InputError, require
 from exaranker.files import read_lines
 from exaranker.logs import show
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
     )
+    add_base(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         require(module, "train")
     from exaranker.rank.reranker import Reranker
 
-    reranker = Reranker.from_checkpoint(args.checkpoint, max_length=args.max_length, dtype=args.dtype)
+    reranker = Reranker.from_checkpoint(args.checkpoint, max_length=args.max_length, dtype=args.dtype, base=args.base)
     found = reranker.why(args.query, passage)
     show(_as_json(found) if args.json else _as_text(found, len(passage)))
 

@@ -45,6 +45,7 @@ class InferConfig:
     shard_id: NotNegative = 0
     num_shards: Positive = 1
     dtype: ActivationType | None = None  # of matrix products; None is the checkpoint's
+    base_checkpoint_path: Text | None = None  # of an adapter, if it is not where it was in training
 
     def __post_init__(self) -> None:
         check(self)
@@ -73,6 +74,7 @@ class EvaluationConfig:
     dataset: DatasetConfig
     checkpoint_period: Positive = 100  # batches between two saves of what is finished
     dtype: ActivationType | None = None  # of matrix products; None is the checkpoint's
+    base_checkpoint_path: Text | None = None  # of an adapter, if it is not where it was in training
 
     def __post_init__(self) -> None:
         check(self)
@@ -86,6 +88,7 @@ class EvaluationConfig:
             self.dataset,
             checkpoint_period=self.checkpoint_period,
             dtype=self.dtype,
+            base_checkpoint_path=self.base_checkpoint_path,
         )
 
     @property

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import seqio
 
 from exaranker import __version__
-from exaranker.checkpoints.folder import TOKENIZER, find_checkpoint, load_card
+from exaranker.checkpoints.folder import load_card
+from exaranker.checkpoints.store import tokenizer_folder
 from exaranker.files import claim_outputs, open_output, sha256_json
 from exaranker.infer.config import InferConfig
 from exaranker.infer.data import Row, feature_lengths, open_tasks, read_rows
@@ -43,11 +44,11 @@ def infer(config: InferConfig) -> list[Inferred]:
     Raises:
         InputError: there is no checkpoint, no such task, or they do not fit together.
     """
-    model_dir, _ = find_checkpoint(config.checkpoint_path)
-    tasks = open_tasks(config.dataset, load_card(config.checkpoint_path), model_dir / TOKENIZER)
+    tokenizer = tokenizer_folder(config.checkpoint_path, config.base_checkpoint_path)
+    tasks = open_tasks(config.dataset, load_card(config.checkpoint_path), tokenizer)
     lengths = feature_lengths(tasks, config.dataset)
     config = replace(config, dataset=replace(config.dataset, task_feature_lengths=lengths))
-    model = LoadedModel.from_checkpoint(config.checkpoint_path, config.dtype)
+    model = LoadedModel.from_checkpoint(config.checkpoint_path, config.dtype, config.base_checkpoint_path)
     inference = InferenceModel(model, config.dataset.batch_size, lengths)
     with claim_outputs(*(config.output(task.name) for task in tasks)):
         partials = [_infer_task(inference, task, config) for task in tasks]

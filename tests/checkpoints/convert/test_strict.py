@@ -56,7 +56,7 @@ LIMITS = {"load_in_8bit": True, "quant_method": "bitsandbytes"}
         ({}, {"quantization_config": LIMITS}, r"quantization_config: the weights are quantised \(bitsandbytes\)"),
         ({f"{Q}.bias": ONE[0]}, {}, rf"among them {Q}.bias \(it computes something that ours does not"),
         ({"model.layers.1.self_attn.q_norm.weight": ONE[0]}, {}, r"among them model.layers.1.self_attn.q_norm.weight"),
-        ({f"{Q}.lora_A.default.weight": ONE[:2]}, {}, r"lora_A.default.weight \(merge the adapter into the model"),
+        ({f"{Q}.lora_A.default.weight": ONE[:2]}, {}, r"lora_A.default.weight \(import its base, then the adapter"),
         ({}, {"num_hidden_layers": 1}, r"9 tensors have no place .* model.layers.1.* \(config.json says 1 layers\)"),
         ({"score.weight": ONE[:1]}, {}, r"among them score.weight \(a classifier's head is no language model's"),
         ({}, {"architectures": ["LlamaForSequenceClassification"]}, "'LlamaForSequenceClassification' is not supp"),

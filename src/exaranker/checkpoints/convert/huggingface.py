@@ -20,7 +20,7 @@ from exaranker.files import read_json, write_json
 from exaranker.models import ModelConfig, family_of
 from exaranker.tokenization import HUGGINGFACE_ROLES, ByteTokenizer, Tokenizer
 
-MERGE = "merge the adapter into the model first: merge_and_unload() of PEFT, then save_pretrained()"
+MERGE = "import its base, then the adapter with --format peft; or merge them: PEFT's merge_and_unload()"
 # What a tensor's name says of why it has no place here, and the remedy.
 FOREIGN = (
     (re.compile(r"lora_|\.base_layer\.|modules_to_save"), MERGE),

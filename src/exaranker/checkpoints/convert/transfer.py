@@ -1,20 +1,29 @@
 """Import and export: between our checkpoints and the directories of Hugging Face and T5X."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.card import Adapter, ModelCard
 from exaranker.checkpoints.convert.huggingface import read_huggingface, write_huggingface
+from exaranker.checkpoints.convert.peft import read_peft, write_peft
 from exaranker.checkpoints.convert.t5x import read_t5x, write_t5x
-from exaranker.checkpoints.folder import find_checkpoint
-from exaranker.checkpoints.store import load_adafactor_slots, load_for_inference, save_model
+from exaranker.checkpoints.folder import PREFIX, TOKENIZER, find_checkpoint, load_card
+from exaranker.checkpoints.reading import weights_digest
+from exaranker.checkpoints.store import (
+    load_adafactor_slots,
+    load_as_saved,
+    load_for_inference,
+    refuse_adapter,
+    save_model,
+)
 from exaranker.errors import InputError
 from exaranker.files import atomic_folder
 from exaranker.models import ModelConfig, family_of
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, Template, label_ids, template_named
 from exaranker.tokenization import Tokenizer, load_tokenizer
 
-FORMATS = ("hf", "t5x")
+FORMATS = ("hf", "t5x", "peft")
 DEFAULT_TEMPLATES = {ENCODER_DECODER: "exaranker", DECODER_ONLY: "decoder"}
 
 
@@ -38,17 +47,44 @@ def import_checkpoint(
     return output / name
 
 
-def export_checkpoint(source: Path, form: str, output: Path) -> Path:
+def import_adapter(source: Path, base: Path, output: Path, template_name: str | None = None) -> Path:
+    """Writes `output/checkpoint_0` from PEFT's directory of an adapter of our checkpoint `base`; returns its path.
+
+    The template is the base's, or the one named. `output` is either whole or not there.
+
+    Raises:
+        InputError: something is missing or does not fit together, or `output` already holds a checkpoint.
+    """
+    _refuse_existing(output, "MODEL_DIR")
+    model_dir, step = find_checkpoint(base)
+    path = model_dir / f"{PREFIX}_{step}"
+    card = load_card(path)
+    refuse_adapter(card, path)
+    config = replace(card.config, scan_layers=False)
+    lora, params = read_peft(source, config)
+    template = template_named(template_name) if template_name else card.template
+    tokenizer = load_tokenizer(model_dir / TOKENIZER)
+    adapter = Adapter(lora, str(path), weights_digest(path))
+    made = ModelCard(config, template, tokenizer.digest, label_ids(tokenizer, template), adapter=adapter)
+    with atomic_folder(output) as aside:
+        name = save_model(aside, made, params, tokenizer).name
+    return output / name
+
+
+def export_checkpoint(source: Path, form: str, output: Path, base: Path | None = None) -> Path:
     """Writes our checkpoint as a Hugging Face directory, or as T5X's `output/checkpoint_<step>`; returns the path.
 
-    It is written aside and renamed, so `output` is either whole or not there.
+    An adapter, of the model at `base` if that has moved, is merged, or written as PEFT's directory. It is written aside
+    and renamed, so `output` is either whole or not there.
 
     Raises:
         InputError: there is no checkpoint, `output` already exists, or the format does not know the architecture.
     """
     _refuse_existing(output, "a directory")
+    if form == "peft":
+        return _export_adapter(source, output, base)
     _, step = find_checkpoint(source)
-    card, params, tokenizer = load_for_inference(source)
+    card, params, tokenizer = load_for_inference(source, base=base)
     with atomic_folder(output) as aside:
         if form == "hf":
             write_huggingface(aside, card.config, params, tokenizer)
@@ -56,6 +92,15 @@ def export_checkpoint(source: Path, form: str, output: Path) -> Path:
             write_t5x(aside, card.config, params, step, load_adafactor_slots(source))
             tokenizer.save(aside)
     return output if form == "hf" else output / f"checkpoint_{step}"
+
+
+def _export_adapter(source: Path, output: Path, base: Path | None) -> Path:
+    card, params, _ = load_as_saved(source, base=base)
+    if card.adapter is None:
+        raise InputError("holds a whole model, expected an adapter", path=source, hint="give --format hf or t5x")
+    with atomic_folder(output) as aside:
+        write_peft(aside, card.config, card.adapter.lora, params)
+    return output
 
 
 def _read(source: Path, form: str) -> tuple[ModelConfig, Any, int, Any]:

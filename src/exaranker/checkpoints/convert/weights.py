@@ -18,22 +18,21 @@ FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names
 ORIGINAL = "quantised weights cannot be trained on: give the model in float32, bfloat16 or float16"
 
 
-def read_tensors(directory: Path) -> Tensors:
-    """All tensors by name, floats as they are stored.
+def read_tensors(directory: Path, files: tuple[str, str] = (WEIGHTS, TORCH_WEIGHTS)) -> Tensors:
+    """All tensors by name, floats as they are stored; `files` are the names of safetensors and of torch's file.
 
     Raises:
         InputError: there are no weights, a file is missing, cannot be read or holds more than tensors, or a tensor
             is not of floats.
     """
-    read = _read_safetensors
-    files = _files(directory, WEIGHTS)
-    if not files:
-        read, files = _read_torch, _files(directory, TORCH_WEIGHTS)
-    if not files:
-        hint = f"expected {WEIGHTS} or {TORCH_WEIGHTS}, or the index of either"
-        raise InputError(f"no {WEIGHTS} here", path=directory, hint=hint)
+    read, paths = _read_safetensors, _files(directory, files[0])
+    if not paths:
+        read, paths = _read_torch, _files(directory, files[1])
+    if not paths:
+        hint = f"expected {files[0]} or {files[1]}, or the index of either"
+        raise InputError(f"no {files[0]} here", path=directory, hint=hint)
     tensors: Tensors = {}
-    for path in files:
+    for path in paths:
         if not path.is_file():
             raise InputError("cannot be read: no such file", path=path, hint="fetch the model again")
         tensors |= read(path)

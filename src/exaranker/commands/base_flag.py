@@ -1,0 +1,11 @@
+"""The flag that says where the model of an adapter is."""
+
+import argparse
+from pathlib import Path
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+    """Adds `--base` to a verb that loads a checkpoint."""
+    parser.add_argument(
+        "--base", type=Path, metavar="DIR", help="of an adapter: the model it was trained on, if that has moved"
+    )

@@ -1,0 +1,156 @@
+"""Adapters come from PEFT and go back to it, with equal logits; what ours cannot hold is refused by name."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+from exaranker import models
+from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.convert.huggingface import read_huggingface
+from exaranker.checkpoints.folder import load_card
+from exaranker.checkpoints.store import load_for_inference, save_model
+from exaranker.cli import main
+from exaranker.shipped import shipped
+from exaranker.templates import TEMPLATES
+from exaranker.tokenization import load_tokenizer
+
+SHAPES = {
+    "t5": transformers.T5Config(
+        vocab_size=4096, d_model=16, d_kv=8, d_ff=24, num_heads=2, num_layers=2, decoder_start_token_id=0
+    ),
+    "llama": transformers.LlamaConfig(
+        vocab_size=4096,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+    ),
+}
+TARGETS = {"t5": ["q", "wo", "EncDecAttention.k"], "llama": "all-linear"}
+TEMPLATE = {"t5": "exaranker", "llama": "decoder"}
+TOKENS = np.random.default_rng(0).integers(4, 4000, (2, 9))
+
+
+def run(*words: Any) -> int:
+    try:
+        main([*map(str, words)])
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def base_model(directory: Path) -> Any:
+    auto = transformers.AutoModelForSeq2SeqLM if "t5" in directory.name else transformers.AutoModelForCausalLM
+    return auto.from_pretrained(directory)
+
+
+def their_logits(model: Any) -> np.ndarray:
+    tokens = torch.tensor(TOKENS)
+    inputs = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
+    with torch.no_grad():
+        return model.eval()(input_ids=tokens, **inputs).logits.numpy()
+
+
+def our_logits(model_dir: Path, base: Path) -> np.ndarray:
+    card, params, _ = load_for_inference(model_dir, base=base)
+    batch = {"decoder_input_tokens": jnp.asarray(TOKENS), "encoder_input_tokens": jnp.asarray(TOKENS)}
+    return np.asarray(models.build(card.config).apply({"params": params}, batch))
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def folder(request, tmp_path_factory) -> Path:
+    """{hf_NAME, base, adapter}: a random model of transformers, the same as ours, and PEFT's adapter of it."""
+    name = request.param
+    root = tmp_path_factory.mktemp("peft")
+    torch.manual_seed(0)
+    auto = transformers.AutoModelForSeq2SeqLM if name == "t5" else transformers.AutoModelForCausalLM
+    auto.from_config(SHAPES[name]).save_pretrained(root / f"hf_{name}")
+    config, params = read_huggingface(root / f"hf_{name}")
+    tokenizer = load_tokenizer(shipped("examples/sample") / "spiece.model")
+    exact = models.config_from_json({**models.config_to_json(config), "dtype": "float32"})
+    save_model(root / "base", ModelCard(exact, TEMPLATES[TEMPLATE[name]], tokenizer.digest), params, tokenizer)
+    settings = peft.LoraConfig(r=3, lora_alpha=7, use_rslora=True, target_modules=TARGETS[name])
+    theirs = peft.get_peft_model(base_model(root / f"hf_{name}"), settings)
+    for parameter_name, parameter in theirs.named_parameters():
+        if "lora_" in parameter_name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    theirs.save_pretrained(root / "adapter")
+    np.save(root / "expected.npy", their_logits(theirs))
+    words = ("--checkpoint", root / "adapter", "--base", root / "base", "--output", root / "ours")
+    assert run("import", "--format", "peft", *words) == 0
+    return root
+
+
+def test_an_adapter_of_peft_has_its_logits(folder):
+    expected = np.load(folder / "expected.npy")
+    np.testing.assert_allclose(our_logits(folder / "ours", folder / "base"), expected, rtol=0, atol=1e-4)
+    adapter = load_card(folder / "ours").adapter
+    assert adapter is not None
+    assert (adapter.lora.rank, adapter.lora.alpha, adapter.lora.rslora) == (3, 7.0, True)
+    if (folder / "hf_llama").exists():
+        assert adapter.lora.layers == ("key", "out", "query", "value", "wi_0", "wi_1", "wo")
+
+
+def test_peft_loads_what_we_export_as_the_same(folder, tmp_path):
+    base = tmp_path / "moved"
+    shutil.copytree(folder / "base", base)
+    words = ("--checkpoint", folder / "ours", "--base", base)
+    assert run("export", *words, "--format", "peft", "--output", tmp_path / "back") == 0
+    before, after = (load_file(path / "adapter_model.safetensors") for path in (folder / "adapter", tmp_path / "back"))
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        np.testing.assert_array_equal(after[name], tensor, err_msg=name)
+    expected = np.load(folder / "expected.npy")
+    theirs = peft.PeftModel.from_pretrained(base_model(next(folder.glob("hf_*"))), tmp_path / "back")
+    np.testing.assert_array_equal(their_logits(theirs), expected)
+    merged = tmp_path / f"merged_{next(folder.glob('hf_*')).name}"
+    assert run("export", *words, "--format", "hf", "--output", merged) == 0
+    np.testing.assert_allclose(their_logits(base_model(merged)), expected, rtol=0, atol=1e-4)
+
+
+def test_a_whole_model_is_no_adapter(folder, tmp_path, capsys):
+    words = ("--checkpoint", folder / "base", "--format", "peft", "--output", tmp_path / "no")
+    assert run("export", *words) == 2
+    assert "holds a whole model, expected an adapter (give --format hf or t5x)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rank_pattern": {"q": 5}}, "rank_pattern {'q': 5} is not supported (merge it with PEFT"),
+        ({"use_dora": True}, "use_dora True is not supported"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save ['lm_head'] is not supported"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights 'pissa_niter_4' changes the base's weights"),
+        ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported (only 'LORA' is)"),
+        ({"r": 4}, "adapter arrays differ; decoder/layers_0/"),
+    ],
+)
+def test_what_ours_do_not_compute_is_refused_by_name(folder, tmp_path, changes, message, capsys):
+    shutil.copytree(folder / "adapter", tmp_path / "adapter")
+    path = tmp_path / "adapter/adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    words = ("--checkpoint", tmp_path / "adapter", "--base", folder / "base", "--output", tmp_path / "ours")
+    assert run("import", "--format", "peft", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "ours").exists()
+
+
+def test_tensors_that_are_no_matrix_of_the_base_are_refused(folder, tmp_path, capsys):
+    shutil.copytree(folder / "adapter", tmp_path / "adapter")
+    path = tmp_path / "adapter/adapter_model.safetensors"
+    extra = "base_model.model.model.embed_tokens.lora_embedding_A"
+    save_file({**load_file(path), extra: np.ones((3, 4096), np.float32)}, path)
+    words = ("--checkpoint", tmp_path / "adapter", "--base", folder / "base", "--output", tmp_path / "ours")
+    assert run("import", "--format", "peft", *words) == 2
+    assert f"tensor {extra} is no low-rank matrix of a dense layer of the base" in capsys.readouterr().err
