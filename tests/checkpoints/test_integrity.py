@@ -62,7 +62,9 @@ def copy(model: Path, tmp_path: Path) -> Path:
 
 
 def data_files(checkpoint: Path) -> list[Path]:
-    return sorted(path for path in checkpoint.rglob("d/*") if path.stat().st_size > 2000)
+    """Those with arrays, in an order that does not depend on their random names."""
+    found = [path for path in checkpoint.rglob("d/*") if path.stat().st_size > 50_000]
+    return sorted(found, key=lambda path: path.stat().st_size)
 
 
 def flip(path: Path, at: int, bit: int) -> None:
@@ -71,21 +73,40 @@ def flip(path: Path, at: int, bit: int) -> None:
     path.write_bytes(whole)
 
 
-def test_any_flipped_bit_of_the_weights_is_found(model, params, tmp_path):
-    seeded, found = random.Random(17), 0
-    for number in range(30):
-        # In a place of its own each time: TensorStore remembers what it has read from a file.
-        copy = shutil.copytree(model, tmp_path / str(number))
-        files = data_files(copy)
-        path = seeded.choices(files, [file.stat().st_size for file in files])[0]
-        flip(path, seeded.randrange(path.stat().st_size), seeded.randrange(8))
-        try:
-            loaded = load_for_inference(copy).params
-        except InputError:
-            found += 1
-        else:  # a bit that nothing reads, in what the files say of themselves
-            jax.tree.map(np.testing.assert_array_equal, loaded, params)
-    assert found >= 27
+def refused_or_as_saved(model: Path, path: Path, seeded: random.Random, folder: Path, card: Any, params: Any) -> bool:
+    """Whether a copy with a flipped bit in this file is refused; if not, all that it loads is what was saved."""
+    copy = shutil.copytree(model, folder / path.name)  # in a new place: TensorStore remembers what it has read of a file
+    flipped = copy / path.relative_to(model)
+    flip(flipped, seeded.randrange(path.stat().st_size), seeded.randrange(8))
+    try:
+        loaded = load_for_inference(copy)
+    except InputError:
+        return True
+    assert loaded.card == card
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+    return False
+
+
+def test_no_flipped_bit_of_the_weights_loads_others(model, card, params, tmp_path):
+    seeded, files = random.Random(17), data_files(model / "checkpoint_0")
+    chosen = seeded.choices(files, [file.stat().st_size for file in files], k=30)
+    tried = [
+        refused_or_as_saved(model, path, seeded, tmp_path / str(number), card, params)
+        for number, path in enumerate(chosen)
+    ]
+    assert tried.count(True) > 20  # the others are in lists of arrays that later ones have replaced: nothing reads them
+
+
+def test_no_flipped_bit_of_the_other_files_does_either(model, card, params, tmp_path):
+    seeded = random.Random(18)
+    others = {path.name: path for path in sorted(model.rglob("*")) if path.is_file() and path.parent.name != "d"}
+    refused = {
+        path.relative_to(model).parts[-2:]
+        for number, path in enumerate([*others.values(), model / "checkpoint_0/card/metadata"])
+        if refused_or_as_saved(model, path, seeded, tmp_path / str(number), card, params)
+    }
+    assert len(others) > 6
+    assert {("tokenizer", "spiece.model"), ("card", "metadata")} <= refused
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int8])
