@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exaranker.files import parse_json, read_json, read_lines, require_fields
+from exaranker.files import parse_json, read_json, read_lines, require_fields, require_shape
 from exaranker.preprocess.dataset.writer import RUN_FILE
-from exaranker.schema import ExplainedPair, read_shard, verify, verify_file
+from exaranker.schema import MANIFEST, ExplainedPair, read_shard, verify, verify_file
 
 REJECTED_FIELDS = ("query", "passage", "label", "reason", "text")
 ANYTHING = (dict, list, str, int, float, bool, type(None))  # the page escapes it
+COUNTS = ("read", "duplicate", "conflicting_label", "repeated_ids", "blank")
+RARE_COUNTS = {"mojibake": "encoded twice", "other_rank": "left out by rank"}
+SHARD = {"pairs": int, "num_tokens": int, "engine": str, "repeatable": str, "rejected": {"reasons": {...: int}}}
+LLM = {"llm": {"name": str, "digest": str}, "prompt": {"name": str}, "sampling": {"temperature": float}}
+GIVEN = {"given": {"explainers": {...: int}, "file_sha256": str}}
 BIN_WIDTH = 10  # words per bar of the length histogram
 
 
@@ -59,6 +64,7 @@ def inspect(directory: str | Path, num_examples: int = 3) -> Inspection:
     """
     directory = Path(directory)
     manifest = verify(directory)
+    require_shape(manifest, _shape_of(manifest), path=directory / MANIFEST)
     for record in _side_files(manifest):
         verify_file(directory, record)
     rows = sum(shard["rows"] for shard in manifest["shards"])
@@ -89,6 +95,14 @@ def rejected_rows(directory: Path, manifest: dict[str, Any]) -> Iterator[dict[st
             yield require_fields(row, dict.fromkeys(REJECTED_FIELDS, ANYTHING), path=path, line=number)
 
 
+def _shape_of(manifest: Any) -> dict[str, Any]:
+    """What is shown of a manifest: whose explanations they are, counts, and each shard's."""
+    settings, counts = (manifest.get(name) or () for name in ("settings", "input_counts"))
+    source = GIVEN if "given" in settings else LLM if "llm" in settings else {}
+    counted = dict.fromkeys((*COUNTS, *(name for name in RARE_COUNTS if name in counts)), int)
+    return {"settings": {"input": {"name": str}, **source}, "input_counts": counted, "shards": [SHARD]}
+
+
 def _side_files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     return [shard["rejected"] for shard in manifest["shards"] if "file" in shard["rejected"]]
 
@@ -100,7 +114,9 @@ def _rows(directory: Path, manifest: dict[str, Any]) -> Iterator[ExplainedPair]:
 
 def _spent(directory: Path, manifest: dict[str, Any]) -> Spent:
     path = directory / RUN_FILE
-    seconds = read_json(path)["seconds"] if path.is_file() else {}
+    run = read_json(path) if path.is_file() else {"seconds": {}}
+    require_shape(run, {"seconds": {...: float}}, path=path)
+    seconds = run["seconds"]
     timed = [shard for shard in manifest["shards"] if shard["file"] in seconds]
     return Spent(
         sum(seconds[shard["file"]] for shard in timed),

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from exaranker.logs import printable
-from exaranker.preprocess.inspect.inspection import BIN_WIDTH, Inspection, Spent
+from exaranker.preprocess.inspect.inspection import BIN_WIDTH, RARE_COUNTS, Inspection, Spent
 from exaranker.schema import ExplainedPair
 
 BAR = 40  # characters of the longest bar
@@ -60,8 +60,7 @@ def _llm(settings: dict[str, Any]) -> str:
 
 def _extra(counts: dict[str, Any]) -> str:
     """Counts that are rarely there."""
-    names = {"mojibake": "encoded twice", "other_rank": "left out by rank"}
-    return "".join(f", {counts[name]} {what}" for name, what in names.items() if counts.get(name))
+    return "".join(f", {counts[name]} {what}" for name, what in RARE_COUNTS.items() if counts.get(name))
 
 
 def _among_shards(manifest: dict[str, Any], name: str) -> str:

@@ -8,7 +8,7 @@ kept, with the reason, for the list of rejected rows.
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from exaranker.errors import InputError
 from exaranker.files import read_lines
@@ -135,8 +135,12 @@ def _given(row: JsonRow, pair: Pair, explainer: str) -> GivenPair:
     if "explanation" not in row.fields:
         hint = "--engine given takes explanations that exist; without it an LLM is asked"
         raise row.error("'explanation' is missing", hint)
-    texts = {name: row.checked(name, row.fields.get(name) or "") for name in ("explanation", "explainer")}
+    texts = {name: row.checked(name, _or_empty(row.fields.get(name))) for name in ("explanation", "explainer")}
     return GivenPair(*pair, texts["explanation"].strip(), texts["explainer"] or explainer, _soft_label(row))
+
+
+def _or_empty(value: Any) -> Any:
+    return "" if value is None else value
 
 
 def _soft_label(row: JsonRow) -> float:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exaranker.errors import InputError, nearest, require
-from exaranker.files import read_lines
+from exaranker.errors import InputError, nearest
+from exaranker.files import read_yaml, require_shape
 from exaranker.preprocess.prompts.neutralise import Neutraliser
 from exaranker.schema import Pair
 
 FOLDER = Path(__file__).parent
 VERDICTS = ("not_relevant", "relevant")
+OPENING = dict.fromkeys(VERDICTS, str)
+EXAMPLE = {"query": str, "passage": str, "relevant": bool, "explanation": str}
+SHAPE = {"instruction": str, "item": str, "verdict": OPENING, "stop": [str], "examples": [EXAMPLE]}  # of the YAML file
 
 # Values for templates that would otherwise put today's date into every prompt (Llama 3) or think aloud (Qwen 3).
 CHAT_TEMPLATE_VALUES = {"date_string": "26 Jul 2024", "enable_thinking": False}
@@ -82,16 +85,19 @@ def load_style(name: str) -> PromptStyle:
     Raises:
         InputError: there is no such prompt, or the file lacks a field.
     """
-    yaml = require("yaml", "explain")
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if path.parent == FOLDER and not path.is_file():
         raise InputError(f"no prompt named {name!r}", hint=nearest(name, known_styles()))
+    hint = f"see {FOLDER / 'exaranker.yaml'} for the fields"
+    value = read_yaml(path)
+    require_shape(value, SHAPE, path=path, hint=hint)
+    if "opening" in value:
+        require_shape(value["opening"], OPENING, path=path, hint=hint, place="opening")
     try:
-        value = yaml.safe_load("\n".join(line for _, line in read_lines(path)))
         return _style_of(path.stem, value)
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:  # unknown {braces}, further fields
         problem = f"not a prompt: {type(error).__name__} {' '.join(str(error).split())}"
-        raise InputError(problem, path=path, hint=f"see {FOLDER / 'exaranker.yaml'} for the fields") from error
+        raise InputError(problem, path=path, hint=hint) from error
 
 
 def known_styles() -> list[str]:

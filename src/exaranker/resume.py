@@ -23,11 +23,10 @@ class Partial:
     def __init__(self, output: Path, key: str):
         self._path = output.with_name(output.name + ".partial")
         self._header = json.dumps({"job": key}) + "\n"
-        lines = self._path.read_text().splitlines(keepends=True) if self._path.is_file() else []
-        whole = [line for line in lines if line.endswith("\n")]  # a kill may leave half of the last line
-        kept = whole if whole[:1] == [self._header] else [self._header]
-        self._finished: dict[str, list[Any]] = dict(json.loads(line) for line in kept[1:])
-        write_text(self._path, "".join(kept))
+        lines = self._path.read_text(errors="replace").split("\n") if self._path.is_file() else []
+        kept = list(filter(_is_whole, lines[1:])) if f"{lines[0] if lines else ''}\n" == self._header else []
+        self._finished: dict[str, list[Any]] = dict(json.loads(line)[:2] for line in kept)
+        write_text(self._path, self._header + "".join(f"{line}\n" for line in kept))
 
     def map(
         self,
@@ -51,7 +50,7 @@ class Partial:
                 results = self._finished.pop(digest, None)
                 if results is None:
                     results = compute(chunk)
-                    stream.write(json.dumps([digest, results]) + "\n")
+                    stream.write(json.dumps([digest, results, sha256_json([digest, results])]) + "\n")
                     stream.flush()
                     os.fsync(stream.fileno())
                 else:
@@ -69,6 +68,15 @@ def file_stamps(paths: Iterable[Path], root: Path) -> list[Any]:
     """Name below `root`, size and time of files: which bytes they hold, cheaper than reading gigabytes."""
     files = sorted(path for path in paths if path.is_file())
     return [[os.path.relpath(path, root), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+def _is_whole(line: str) -> bool:
+    """Whether a line is as it was written: a kill may leave half of one, a disk other bytes."""
+    try:
+        digest, results, told = json.loads(line)
+    except (ValueError, TypeError):
+        return False
+    return bool(told == sha256_json([digest, results]))
 
 
 def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from exaranker.errors import InputError, require
-from exaranker.files import read_json, sha256_file, write_json
+from exaranker.files import read_json, require_shape, sha256_file, write_json
+from exaranker.numbers import integer
 
 SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model", "sentencepiece.model")
 HUGGINGFACE_FILE = "tokenizer.json"
@@ -163,15 +164,15 @@ class SentencePieceTokenizer:
         elif self.eos_id < 0:
             problem = "has no end-of-text piece"
         elif (roles := self._file.with_name(HUGGINGFACE_ROLES)).is_file():
-            problem = self._contradiction(read_json(roles))
+            problem = self._contradiction(_read_roles(roles), roles)
         if problem is not None:
             raise InputError(f"this SentencePiece model {problem}", path=self._file, hint=RESAVE)
 
-    def _contradiction(self, roles: Any) -> str | None:
-        eos, own = _token_name(roles.get("eos_token")), self._model.id_to_piece(self.eos_id)
+    def _contradiction(self, roles: dict[str, Any], path: Path) -> str | None:
+        eos, own = _token_name(roles.get("eos_token"), path), self._model.id_to_piece(self.eos_id)
         if eos is not None and eos != own:
             return f"ends texts with {own!r}, {HUGGINGFACE_ROLES} beside it with {eos!r}"
-        added = {int(number): _token_name(token) for number, token in (roles.get("added_tokens_decoder") or {}).items()}
+        added = {int(number): _token_name(token, path) for number, token in roles["added_tokens_decoder"].items()}
         own_size = self.vocab_size
         more = [name for number, name in added.items() if number >= own_size and not SENTINEL.fullmatch(str(name))]
         return (
@@ -241,7 +242,7 @@ class HuggingFaceTokenizer:
 
     def _eos_id(self) -> int:
         roles = self._file.with_name(HUGGINGFACE_ROLES)
-        named = [_token_name(read_json(roles).get("eos_token"))] if roles.is_file() else []
+        named = [_token_name(_read_roles(roles).get("eos_token"), roles)] if roles.is_file() else []
         for name in filter(None, [*named, *COMMON_EOS]):
             if (token_id := self._tokenizer.token_to_id(name)) is not None:
                 return token_id
@@ -303,6 +304,20 @@ def until(ids: Sequence[int], end: int) -> list[int]:
     return ids[: ids.index(end)] if end in ids else ids
 
 
-def _token_name(role: Any) -> str | None:
+def _read_roles(path: Path) -> dict[str, Any]:
+    """A tokenizer_config.json; its added tokens are an object of ids, empty if it names none."""
+    roles = read_json(path)
+    require_shape(roles, {}, path=path)
+    roles["added_tokens_decoder"] = roles.get("added_tokens_decoder") or {}
+    require_shape(roles["added_tokens_decoder"], {}, path=path, place="added_tokens_decoder")
+    if strange := [name for name in roles["added_tokens_decoder"] if integer(name) is None]:
+        raise InputError(f"added_tokens_decoder has {strange[0]!r}, expected ids", path=path)
+    return dict(roles)
+
+
+def _token_name(role: Any, path: Path) -> str | None:
     """A role of tokenizer_config.json is a string, or an object with it as `content`."""
-    return role["content"] if isinstance(role, dict) else role
+    name = role.get("content") if isinstance(role, dict) else role
+    if not isinstance(name, str | None):
+        raise InputError(f"a token is {name!r}, expected a text", path=path)
+    return name

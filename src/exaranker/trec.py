@@ -224,9 +224,11 @@ def _json_text(line: str) -> tuple[str, ...]:
         row = json.loads(line)
         identifier = row[next(field for field in ID_FIELDS if field in row)]
         text = row[next(field for field in TEXT_FIELDS if field in row)]
-        if isinstance(identifier, bool) or not (isinstance(identifier, str | int) and isinstance(text, str)):
+        title = row.get("title")
+        texts = isinstance(text, str) and isinstance(title, str | None)
+        if isinstance(identifier, bool) or not isinstance(identifier, str | int) or not texts:
             return ()
-        return str(identifier), " ".join(filter(None, [row.get("title"), text]))
+        return str(identifier), " ".join(filter(None, [title, text]))
     except (ValueError, StopIteration, TypeError, AttributeError, RecursionError):
         return ()
 

@@ -75,7 +75,9 @@ def flip(path: Path, at: int, bit: int) -> None:
 
 def refused_or_as_saved(model: Path, path: Path, seeded: random.Random, folder: Path, card: Any, params: Any) -> bool:
     """Whether a copy with a flipped bit in this file is refused; if not, all that it loads is what was saved."""
-    copy = shutil.copytree(model, folder / path.name)  # in a new place: TensorStore remembers what it has read of a file
+    copy = shutil.copytree(
+        model, folder / path.name
+    )  # in a new place: TensorStore remembers what it has read of a file
     flipped = copy / path.relative_to(model)
     flip(flipped, seeded.randrange(path.stat().st_size), seeded.randrange(8))
     try:

@@ -71,7 +71,10 @@ def test_unknown_folders_are_refused(data: Path, capsys: pytest.CaptureFixture[s
         ("{}", "expected a list of conditions"),
         ("- name: x", "condition 1: expected expected, name, run, tolerance"),
         ("- {name: x, run: r, expected: 1, tolerance: 0}", "condition 1: qrels or collection is missing"),
-        ("- {name: x, run: r, qrels: q, expected: high, tolerance: 0}", "condition 1: expected 'high' is not a number"),
+        (
+            "- {name: x, run: r, qrels: q, expected: high, tolerance: 0}",
+            'condition 1.expected is "high", expected a number',
+        ),
         ("- {name: x, run: r, qrels: q, expected: 1, tolerance: 0, tolerence: 1}", "condition 1: expected expected"),
     ],
 )

@@ -151,22 +151,22 @@ def test_the_same_results_give_the_same_page(evaluated: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("results.json", "[]", "results version None, expected 2"),
+        ("results.json", "[]", "results version None, expected 3"),
         ("results.json", "{", "not valid JSON"),
         (
             "results.json",
-            '{"results_version": 2, "runs": []}',
-            "results.json: lacks command, comparisons, measures, qrels, trec_eval (evaluate again)",
+            '{"results_version": 3, "runs": []}',
+            "results.json: is not what `exaranker evaluate` wrote (its digest differs) (evaluate again)",
         ),
         (
             "explained.jsonl",
             '{"query_id": "q1"}\n',
-            "explained.jsonl:1: expected an object with query_id (str), doc_id",
+            "explained.jsonl:1: the object lacks doc_id, rank, score, label, explanation",
         ),
         (
             "explained.jsonl",
             '{"query_id": "q1", "doc_id": "p1", "rank": 1, "score": "1.5", "label": "true", "explanation": ""}\n',
-            "explained.jsonl:1: expected an object with query_id (str), doc_id (str), rank (int), score (float)",
+            'explained.jsonl:1: score is "1.5", expected a number',
         ),
     ],
 )

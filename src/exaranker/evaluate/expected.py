@@ -6,21 +6,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from exaranker.errors import InputError
 from exaranker.evaluate.collections import collection
 from exaranker.evaluate.measure_names import parse_measures
 from exaranker.evaluate.measures import evaluate_run, load_qrels
-from exaranker.files import open_input
+from exaranker.files import read_yaml, require_shape
 from exaranker.shipped import shipped
 
-FIELDS = frozenset(
-    {"name", "commands", "run", "qrels", "collection", "measure", "min_relevance", "expected", "tolerance"}
-)
+SHAPE: dict[str, Any] = {"name": str, "commands": [str], "run": str, "qrels": str, "collection": str, "measure": str}
+SHAPE |= {"min_relevance": int, "expected": float, "tolerance": float}
 REQUIRED = frozenset({"name", "run", "expected", "tolerance"})
 
 
@@ -68,27 +66,21 @@ def read_conditions(path: str | Path | None) -> list[Condition]:
         InputError: the file is not a list of conditions.
     """
     where = path or files("exaranker.evaluate") / "expected.yaml"
-    try:
-        with open_input(str(where)) as stream:
-            rows = yaml.safe_load(stream)
-    except yaml.YAMLError as error:
-        raise InputError(f"not valid YAML: {' '.join(str(error).split())}", path=str(where)) from error
+    rows = read_yaml(str(where))
     if not isinstance(rows, list) or not rows:
-        raise InputError(
-            "expected a list of conditions", path=str(where), hint=f"each with {', '.join(sorted(FIELDS))}"
-        )
+        raise InputError("expected a list of conditions", path=str(where), hint=f"each with {', '.join(sorted(SHAPE))}")
     return [_condition(row, number, str(where)) for number, row in enumerate(rows, start=1)]
 
 
 def _condition(row: Any, number: int, path: str) -> Condition:
-    if not isinstance(row, dict) or not REQUIRED <= row.keys() <= FIELDS:
-        expected = f"expected {', '.join(sorted(REQUIRED))} and of {', '.join(sorted(FIELDS - REQUIRED))} what it needs"
-        raise InputError(f"condition {number}: {expected}", path=path)
+    if not isinstance(row, dict) or not REQUIRED <= row.keys() <= SHAPE.keys():
+        needed, others = (", ".join(sorted(names)) for names in (REQUIRED, SHAPE.keys() - REQUIRED))
+        raise InputError(f"condition {number}: expected {needed} and of {others} what it needs", path=path)
     if not {"qrels", "collection"} & row.keys():
         raise InputError(f"condition {number}: qrels or collection is missing", path=path)
-    for name in ("expected", "tolerance"):
-        if isinstance(row[name], bool) or not isinstance(row[name], int | float):
-            raise InputError(f"condition {number}: {name} {row[name]!r} is not a number", path=path)
+    require_shape(row, {name: SHAPE[name] for name in row}, path=path, place=f"condition {number}")
+    if not (isfinite(row["expected"]) and isfinite(row["tolerance"])):
+        raise InputError(f"condition {number}: expected and tolerance are finite numbers", path=path)
     return Condition(**row)
 
 

@@ -1,6 +1,5 @@
 """What the report shows beside results.json: scores by judgement, gains and losses, explanations with their grades."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exaranker.errors import InputError
-from exaranker.files import read_lines, sha256_file
+from exaranker.files import parse_json, read_lines, require_fields, sha256_file
 from exaranker.trec import by_query, ranked, read_qrels, read_run
 
 EXPLANATION_FIELDS = {"query_id": str, "doc_id": str, "rank": int, "score": float, "label": str, "explanation": str}
@@ -31,9 +30,13 @@ def read_explanations(path: str | Path) -> list[dict[str, Any]]:
     """Reads the JSONL that `exaranker rerank --explain_top_k` writes.
 
     Raises:
-        InputError: a line is not such an object.
+        InputError: a line is not such an object, or its score is not finite.
     """
-    return [row for _, row in _json_rows(path, EXPLANATION_FIELDS)]
+    rows = list(_json_rows(path, EXPLANATION_FIELDS))
+    for number, row in enumerate(rows, start=1):
+        if not math.isfinite(row["score"]):
+            raise InputError(f"score is {row['score']}, expected a finite number", path=path, line=number)
+    return rows
 
 
 def read_metrics(path: str | Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
@@ -43,23 +46,16 @@ def read_metrics(path: str | Path) -> dict[str, dict[str, list[tuple[int, float]
         InputError: a line is not an object with step and split.
     """
     series: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for _, row in _json_rows(path, {"step": int, "split": str}):
+    for row in _json_rows(path, {"step": int, "split": str}):
         for name, value in row.items():
             if name not in ("step", "split") and isinstance(value, int | float) and math.isfinite(value):
                 series.setdefault(name, {}).setdefault(row["split"], []).append((row["step"], value))
     return series
 
 
-def _json_rows(path: str | Path, fields: Mapping[str, type]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(path: str | Path, fields: Mapping[str, type]) -> Iterator[dict[str, Any]]:
     for number, line in read_lines(path):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"not valid JSON: {error}", path=path, line=number) from error
-        if not isinstance(row, dict) or not all(isinstance(row.get(field), kind) for field, kind in fields.items()):
-            expected = ", ".join(f"{field} ({kind.__name__})" for field, kind in fields.items())
-            raise InputError(f"expected an object with {expected}", path=path, line=number)
-        yield number, row
+        yield require_fields(parse_json(line, path=path, line=number), fields, path=path, line=number)
 
 
 def unchanged(entry: Mapping[str, Any]) -> bool:

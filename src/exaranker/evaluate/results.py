@@ -13,11 +13,10 @@ from ir_measures.measures import Measure
 from exaranker.errors import InputError, nearest
 from exaranker.evaluate.measures import RunResult, is_count
 from exaranker.evaluate.significance import bootstrap_intervals, compare_all, holm
-from exaranker.files import open_output, read_json, sha256_file
+from exaranker.files import open_output, read_json, sha256_file, sha256_json
 from exaranker.trec import Qrel
 
-RESULTS_VERSION = 2
-FIELDS = frozenset({"command", "qrels", "measures", "runs", "comparisons", "trec_eval"})
+RESULTS_VERSION = 3
 PACKAGES = ("exaranker", "ir-measures", "pytrec-eval-terrier", "scipy", "numpy")
 LEVEL = 0.05  # of significance, for the corrected p-values
 
@@ -32,9 +31,9 @@ def summarise(
     min_relevance: int,
     trec_eval: Any,
 ) -> dict[str, Any]:
-    """The JSON document of results; every pair of runs is compared, or every run with the baseline."""
+    """The JSON document of results and its digest; every pair of runs is compared, or every run with the baseline."""
     compared = [str(measure) for measure in measures if not is_count(measure)]
-    return {
+    results = {
         "results_version": RESULTS_VERSION,
         "command": command,
         "qrels": {
@@ -51,6 +50,7 @@ def summarise(
         "trec_eval": trec_eval,
         "versions": {package: version(package) for package in PACKAGES},
     }
+    return {**results, "sha256": sha256_json(results)}
 
 
 def comparisons(
@@ -85,14 +85,15 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Reads a results.json.
 
     Raises:
-        InputError: it is not one, or of another version.
+        InputError: it is not one, of another version, or not as it was written.
     """
     results = read_json(path)
     found = results.get("results_version") if isinstance(results, dict) else None
     if found != RESULTS_VERSION:
         raise InputError(f"results version {found!r}, expected {RESULTS_VERSION}", path=path, hint="evaluate again")
-    if missing := sorted(FIELDS - results.keys()):
-        raise InputError(f"lacks {', '.join(missing)}", path=path, hint="evaluate again")
+    if results.pop("sha256", None) != sha256_json(results):
+        problem = "is not what `exaranker evaluate` wrote (its digest differs)"
+        raise InputError(problem, path=path, hint="evaluate again")
     return results
 
 

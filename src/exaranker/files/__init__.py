@@ -1,8 +1,16 @@
 """The one place that opens, checks and replaces files and folders."""
 
-from exaranker.files.json_shape import parse_json, require_fields
+from exaranker.files.json_shape import parse_json, require_fields, require_shape
 from exaranker.files.locks import holder
-from exaranker.files.reading import blank_line_hint, open_input, read_json, read_lines, sha256_file, whole_file
+from exaranker.files.reading import (
+    blank_line_hint,
+    open_input,
+    read_json,
+    read_lines,
+    read_yaml,
+    sha256_file,
+    whole_file,
+)
 from exaranker.files.system import system_error, system_errors_named
 from exaranker.files.writing import (
     atomic_folder,
@@ -31,8 +39,10 @@ __all__ = [
     "prepare_output",
     "read_json",
     "read_lines",
+    "read_yaml",
     "real_path",
     "require_fields",
+    "require_shape",
     "sha256_file",
     "sha256_json",
     "system_error",

@@ -8,6 +8,8 @@ from typing import Any
 from exaranker.errors import InputError
 
 Kind = type | tuple[type, ...]
+# A kind; {"name": shape} of an object's fields, with ... for all of them; or [shape] of a list's items.
+Shape = Kind | Mapping[Any, Any] | list[Any]
 
 _WORDS = {
     dict: "an object",
@@ -24,10 +26,16 @@ def parse_json(text: str | bytes, *, path: str | Path, line: int | None = None) 
     """Parses a JSON text of a file.
 
     Raises:
-        InputError: it is not JSON, or nested too deeply.
+        InputError: it is not JSON, is nested too deeply, or has half of a surrogate pair, which no text has.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        code = ord(error.object[error.start])
+        raise InputError(f"a text has half of a surrogate pair: \\u{code:04x}", path=path, line=line) from error
     except RecursionError as error:
         raise InputError("this JSON is nested too deeply", path=path, line=line) from error
     except ValueError as error:
@@ -58,6 +66,27 @@ def require_fields(
     return value
 
 
+def require_shape(value: Any, shape: Shape, *, path: str | Path, hint: str = "", place: str = "") -> None:
+    """Checks a whole document, to the depth that its shape says; what the shape does not name may be anything.
+
+    Raises:
+        InputError: something is missing, or of another type; names its place.
+
+    >>> require_shape({"runs": [{"depth": 7}]}, {"runs": [{"depth": int}]}, path="results.json")
+    """
+    kind = dict if isinstance(shape, Mapping) else list if isinstance(shape, list) else shape
+    if not is_a(value, kind):
+        raise InputError(f"{place or 'this'} is {_shown(value)}, expected {_words(kind)}", path=path, hint=hint)
+    if isinstance(shape, list):
+        parts = {f"{place}[{number}]": (item, shape[0]) for number, item in enumerate(value)}
+    elif isinstance(shape, Mapping):
+        parts = _fields_of(value, shape, path, hint, place)
+    else:
+        parts = {}
+    for name, (part, wanted) in parts.items():
+        require_shape(part, wanted, path=path, hint=hint, place=name)
+
+
 def is_a(value: Any, kind: Kind) -> bool:
     """JSON's notion of a type: true is no integer, and an integer is a number.
 
@@ -70,11 +99,22 @@ def is_a(value: Any, kind: Kind) -> bool:
     return isinstance(value, kinds) or (isinstance(value, int) and float in kinds)
 
 
+def _fields_of(
+    value: dict[str, Any], shape: Mapping[Any, Shape], path: str | Path, hint: str, place: str
+) -> dict[str, tuple[Any, Shape]]:
+    """The fields that a shape speaks of, by their place, each with its own shape."""
+    if missing := [name for name in shape if name is not ... and name not in value]:
+        raise InputError(f"{place or 'the object'} lacks {', '.join(missing)}", path=path, hint=hint)
+    named = {name: part for name, part in shape.items() if name is not ...}
+    wanted = dict.fromkeys(value, shape[...]) | named if ... in shape else named
+    return {f"{place}.{name}" if place else name: (value[name], part) for name, part in wanted.items()}
+
+
 def _words(kind: Kind) -> str:
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return " or ".join(_WORDS[one] for one in kinds)
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True)
+    text = json.dumps(value, ensure_ascii=True, default=str)  # YAML has dates too
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from exaranker.errors import InputError
+from exaranker.errors import InputError, require
 from exaranker.files.encodings import not_text, not_utf8
 from exaranker.files.json_shape import parse_json
 from exaranker.files.system import system_error, system_errors_named
@@ -26,6 +26,25 @@ def read_json(path: str | Path) -> Any:
     with open_input(path) as stream:
         contents = b"".join(_raw_lines(stream, path))
     return parse_json(contents.removeprefix(codecs.BOM_UTF8), path=path)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Reads a YAML file, of plain values only.
+
+    Raises:
+        InputError: the file is missing or is not YAML; names the line.
+    """
+    yaml: Any = require("yaml", "evaluate")
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InputError(f"not valid YAML: {error.problem}", path=path, line=mark and mark.line + 1) from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise InputError(f"not valid YAML: {' '.join(str(error).split())}", path=path) from error
+    except RecursionError as error:
+        raise InputError("this YAML is nested too deeply", path=path) from error
 
 
 def open_input(path: str | Path) -> BinaryIO:

@@ -173,7 +173,8 @@ def write_json(path: AnyPath, value: Any) -> None:
 
 def sha256_json(value: Any) -> str:
     """A digest of a JSON value that does not depend on key order."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def real_path(path: AnyPath) -> Path:

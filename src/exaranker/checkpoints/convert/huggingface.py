@@ -41,7 +41,16 @@ def read_huggingface(directory: Path) -> tuple[ModelConfig, Any]:
     given = read_json(path)
     if not isinstance(given, dict):
         raise InputError("expected a JSON object", path=path)
-    conversion = conversion_of(given)
+    try:
+        return _read_as(conversion_of(given), given, directory)
+    except InputError:
+        raise
+    except (TypeError, ValueError, OverflowError, AttributeError, LookupError, ArithmeticError) as error:
+        problem = f"a value is of the wrong type or size: {' '.join(str(error).split())[:120]}"
+        raise InputError(problem, path=path, hint="fetch the model again") from error
+
+
+def _read_as(conversion: Conversion, given: Json, directory: Path) -> tuple[ModelConfig, Any]:
     _refuse_foreign(conversion, given, directory)
     stored = read_tensors(directory)
     _unite_copies(conversion, given, stored, directory)
