@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from exaranker.errors import InputError
 from exaranker.tasks.styles import Example, Style
-from exaranker.templates import Template, encode_input, frame, label_ids, pieces
+from exaranker.templates import APART, Template, encode_input, frame, label_ids, parts, pieces
 from exaranker.tokenization import Tokenizer
 
 Preprocessor = Callable[..., tf.data.Dataset]
@@ -97,11 +97,15 @@ def tokenize(
 ) -> Example:
     """Adds `inputs`, `targets` (without end), and how many tokens of the target are label and what follows it."""
     before, after = (tf.constant(ids, tf.int32) for ids in frame(tokenizer, template))
+    inputs = [
+        tf.constant([part], tf.int32) if isinstance(part, int) else vocabulary.encode_tf(fill(part, example))
+        for part in parts(tokenizer, template)
+    ]
     by_place = [[counts.alone, counts.last], [(0, 0), counts.tail]]
     label, tail = (tf.gather(tf.gather(table, example["label_last"]), example["relevant"]) for table in by_place)
     return {
         **{name: value for name, value in example.items() if name not in ("label_last", "explanation")},
-        "inputs": tf.concat([before, vocabulary.encode_tf(example["inputs_pretokenized"]), after], axis=0),
+        "inputs": tf.concat([before, *inputs, after], axis=0),
         "targets": vocabulary.encode_tf(example["targets_pretokenized"]),
         "label_tokens": tf.cast(label, tf.int64),
         "tail_tokens": tf.cast(tail, tf.int64),
@@ -135,8 +139,9 @@ def fit_lengths(
 
 def fill(form: str, values: Mapping[str, Any]) -> tf.Tensor:
     """`form.format(**values)` for string tensors."""
-    parts = [part for literal, field in pieces(form) for part in (literal, values[field] if field else "")]
-    return tf.strings.join(parts)
+    values = {**values, APART: ""}
+    texts = [text for literal, field in pieces(form) for text in (literal, values[field] if field else "")]
+    return tf.strings.join(texts)
 
 
 def _cut_passage(example: Example, template: Template, tokenizer: Tokenizer, limit: int | None) -> Example:

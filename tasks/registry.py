@@ -55,9 +55,11 @@ _soft: set[str] = set()  # tasks with soft labels
 
 
 def register_dataset(
-    name: str, directory: str | Path, vocabulary_path: str | Path, template: str = "exaranker"
+    name: str, directory: str | Path, vocabulary_path: str | Path, template: str | Template = "exaranker"
 ) -> list[str]:
     """Registers a task per style, partial rates and a mixture; returns their names.
+
+    `template` is a name, a YAML file or the template itself.
 
     A dataset of the same name is replaced. Styles that need what the dataset lacks are left out.
 
@@ -88,7 +90,7 @@ def register_dataset(
 
 
 def register_dataset_of(
-    task: str, directory: str | Path, vocabulary_path: str | Path, template: str = "exaranker"
+    task: str, directory: str | Path, vocabulary_path: str | Path, template: str | Template = "exaranker"
 ) -> list[str]:
     """Registers `directory` as the dataset that a task is named after; returns the names of its tasks.
 

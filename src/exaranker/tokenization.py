@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +43,7 @@ class Tokenizer(Protocol):
     eos_id: int
     bos_id: int | None  # only if the tokenizer itself puts one before every text
     unk_id: int | None  # of what the vocabulary lacks, if it lacks anything
+    control_ids: Mapping[str, int]  # of the tokens that mark up a prompt: text in texts, obeyed in a template's words
     digest: str  # sha256 of the file
 
     def encode(self, text: str) -> list[int]:
@@ -124,6 +125,7 @@ class SentencePieceTokenizer:
 
     bos_id: int | None = None
     pad_id = PAD_ID
+    control_ids: Mapping[str, int] = {}
 
     def __init__(self, file: Path):
         sentencepiece = require("sentencepiece", "train")
@@ -199,6 +201,9 @@ class HuggingFaceTokenizer:
         # What is special is text in texts; a control token that is not called so would be obeyed.
         self._tokenizer.add_special_tokens([token for _, token in self._added() if MARKUP.fullmatch(token.content)])
         self._tokenizer.encode_special_tokens = True
+        self.control_ids: Mapping[str, int] = {
+            token.content: number for number, token in self._added() if token.special
+        }
         self._file = file
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         self.eos_id = self._eos_id()
@@ -257,6 +262,7 @@ class ByteTokenizer:
     eos_id = 1
     bos_id: int | None = None
     unk_id: int | None = None
+    control_ids: Mapping[str, int] = {}
     digest = hashlib.sha256(BYTES.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from exaranker.errors import InputError
 from exaranker.tasks import register_dataset
 from exaranker.tasks.preprocessors import EXPLANATION, LABEL
-from exaranker.templates import TEMPLATES, encode_input, label_ids
+from exaranker.templates import TEMPLATES, encode_input
 from exaranker.tokenization import load_tokenizer
 
 SENTENCE = "The stone is old and grey, it lies in the river “é” 日本. "
@@ -95,7 +95,7 @@ def test_label_tokens_are_marked_and_the_rest_is_the_explanation(long_rows, read
         assert tokenizer.decode(example["targets"][part == LABEL]).strip() == ("true" if number % 2 else "false")
         if style != "explanation_label":
             assert part[0] == LABEL
-            assert example["targets"][0] == label_ids(tokenizer, TEMPLATES["exaranker"])[number % 2]
+            assert example["targets"][0] == tokenizer.encode(TEMPLATES["exaranker"].label(number % 2 == 1))[0]
         assert part[-1] == EXPLANATION
         assert example["targets"][-1] == tokenizer.eos_id
 

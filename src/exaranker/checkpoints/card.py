@@ -45,7 +45,7 @@ class ModelCard:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return values | {
             "config": config_to_json(self.config),
-            "template": dataclasses.asdict(self.template),
+            "template": self.template.to_json(),
             "label_ids": self.label_ids and list(self.label_ids),
             "adapter": self.adapter and dataclasses.asdict(self.adapter),
         }
@@ -62,7 +62,7 @@ class ModelCard:
             given = {
                 **values,
                 "config": config_from_json(values["config"]),
-                "template": Template(**values["template"]),
+                "template": Template.from_json(values["template"]),
                 "label_ids": (int(label_ids[0]), int(label_ids[1])) if label_ids else None,
                 "adapter": Adapter.from_json(values["adapter"]) if values.get("adapter") else None,
             }

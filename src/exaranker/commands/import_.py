@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer", metavar="FILE", help="spiece.model, tokenizer.json or byt5, if DIR does not hold it"
     )
     parser.add_argument(
-        "--template", metavar="NAME", help="the words around a pair (default: exaranker; decoder for decoder-only)"
+        "--template",
+        metavar="NAME|FILE",
+        help="the words around a pair: a name, or a *.yaml of your own (default: exaranker; decoder for decoder-only)",
     )
 
 

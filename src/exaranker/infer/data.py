@@ -27,7 +27,7 @@ def open_tasks(config: DatasetConfig, card: ModelCard, tokenizer: Path) -> list[
     name = config.mixture_or_task_name
     import_tasks(config.task_module)
     if config.dataset_dir is not None:
-        register_dataset_of(name, config.dataset_dir, tokenizer, card.template.name)
+        register_dataset_of(name, config.dataset_dir, tokenizer, card.template)
     tasks = list(seqio.get_subtasks(get_task_or_mixture(name)))
     for task in tasks:
         if config.split not in task.splits:

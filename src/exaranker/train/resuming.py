@@ -70,7 +70,8 @@ def _contradictions(stored: ModelCard, card: ModelCard) -> Iterator[str]:
         if field.name not in COMPUTED and before != now:
             yield f"its model has {field.name} {before}, the run's {now}"
     if stored.template != card.template:
-        yield f"it was trained with template {stored.template.name!r}, TEMPLATE is {card.template.name!r}"
+        other = " of other words" if stored.template.name == card.template.name else ""
+        yield f"it was trained with template {stored.template.name!r}{other}, TEMPLATE is {card.template.name!r}"
     yield from _adapter_contradictions(stored.adapter, card.adapter)
 
 

@@ -1,4 +1,4 @@
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exaranker.errors import InputError
+from exaranker.shipped import shipped
 from exaranker.templates import (
     DECODER_ONLY,
     EXARANKER,
@@ -21,6 +22,7 @@ from exaranker.tokenization import load_tokenizer
 
 BYTES = load_tokenizer("byt5")
 SPIECE = load_tokenizer(Path(seqio.__file__).parent / "test_data/sentencepiece/sentencepiece.model")
+SPIECE_4000 = load_tokenizer(shipped("examples/sample") / "spiece.model")
 PASSAGE = "The shin bone is strong. It carries the body. " * 4
 
 
@@ -61,7 +63,8 @@ def test_texts_with_braces_are_data():
 
 
 def test_templates_survive_json():
-    assert all(Template(**asdict(template)) == template for template in TEMPLATES.values())
+    assert all(Template.from_json(template.to_json()) == template for template in TEMPLATES.values())
+    assert EXARANKER.to_json()["digest"] == replace(EXARANKER, name="another").digest != TEMPLATES["monot5"].digest
 
 
 @pytest.mark.parametrize("field", ["input", "label_explanation", "explanation_label"])
@@ -71,7 +74,9 @@ def test_a_template_without_its_fields_is_refused(field):
 
 
 def test_unknown_names_are_offered_near_ones():
-    with pytest.raises(InputError, match=r"unknown template 'mono' \(did you mean monot5\?\)"):
+    with pytest.raises(
+        InputError, match=r"unknown template 'mono' \(did you mean monot5\?; a file of your own is called \*.yaml\)"
+    ):
         template_named("mono")
     with pytest.raises(InputError, match="unknown family 'decoder'"):
         replace(EXARANKER, family="decoder")
@@ -127,6 +132,13 @@ def test_label_ids_are_the_first_tokens():
     assert label_ids(BYTES, EXARANKER) == (ord("f") + 3, ord("t") + 3)
     with pytest.raises(InputError, match=r"labels 'false' and 'true' begin with the same token 35 \(use a template"):
         label_ids(BYTES, TEMPLATES["decoder"])
+
+
+def test_a_label_is_one_token_or_refused_with_its_pieces():
+    no, yes = (SPIECE_4000.encode(word) for word in ("no", "green"))
+    assert label_ids(SPIECE_4000, replace(EXARANKER, relevant="green", irrelevant="no")) == (*no, *yes)
+    with pytest.raises(InputError, match=r"label 'yes' is 2 tokens of this tokenizer, 'ye' \+ 's', expected one"):
+        label_ids(SPIECE_4000, replace(EXARANKER, relevant="yes", irrelevant="no"))
 
 
 def test_explanation_prefix_leads_the_target():
