@@ -75,7 +75,6 @@ EXTRAS = {
         "sentencepiece>=0.2.1",
         "tokenizers>=0.22",
         "safetensors>=0.6",
-        "pyyaml>=6",
         "tqdm>=4.67",
     ],
     "tpu": ["jax[tpu]>=0.10.2,<0.11"],
@@ -138,7 +137,7 @@ setup(
         "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},
     },
-    install_requires=["absl-py>=2.3", "jaxtyping>=0.3.11", "numpy>=2"],  # jaxtyping needs no jax
+    install_requires=["absl-py>=2.3", "jaxtyping>=0.3.11", "numpy>=2", "pyyaml>=6"],  # jaxtyping needs no jax
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["exaranker = exaranker.cli:main"]},
 )
