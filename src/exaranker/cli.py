@@ -26,6 +26,7 @@ VERBS = {
     "retrieve": "first stage: BM25 over a passage file -> TREC run",
     "rerank": "TREC run -> reranked TREC run (and explanations on demand)",
     "why": "one passage: label, score, explanations, and what each sentence adds",
+    "faithfulness": "explanations of a run, held against what each sentence adds to the score",
     "evaluate": "runs + qrels -> measures with significance tests",
     "report": "results and explanations -> one HTML page",
     "check-results": "expected figures, rerun and compared",

@@ -1,0 +1,62 @@
+"""exaranker faithfulness."""
+
+import argparse
+from pathlib import Path
+
+from exaranker.commands.collection_flag import add_collection, fill
+from exaranker.errors import InputError, require
+from exaranker.logs import show
+
+SUMMARY = """Do explanations name the sentences that the scores rest on? What the log-odds lose without those sentences,
+and with them alone, beside as many others, with paired tests. It shows agreement, not causation: the label comes first.
+A killed run continues when the same command is given again, and ends with the same bytes."""
+EXAMPLE = (
+    "exaranker faithfulness --checkpoint out/model --queries examples/sample/queries.tsv "
+    "--passages examples/sample/passages.tsv --explanations out/reranked.trec.explanations.jsonl "
+    "--output out/faithfulness.json"
+)
+PLOTS = (".png", ".svg", ".pdf")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N"
+    )
+    parser.add_argument("--queries", type=Path, metavar="FILE", help="TSV (id, text) or JSONL")
+    parser.add_argument("--passages", type=Path, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
+    add_collection(parser)
+    parser.add_argument(
+        "--explanations",
+        required=True,
+        type=Path,
+        metavar="JSONL",
+        help="what `exaranker rerank --explain_top_k` of this checkpoint wrote",
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="JSON", help="figures to write")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot of the means to write (png, svg or pdf)")
+    parser.add_argument(
+        "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    for name in ("max_length", "token_budget"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} {value}, expected at least 1")
+    if args.plot and args.plot.suffix not in PLOTS:
+        raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
+    for module, extra in (("jax", "train"), ("flax", "train"), ("bm25s", "evaluate"), ("scipy", "evaluate")):
+        require(module, extra)
+    fill(args, "queries", "passages")
+    from exaranker.evaluate.faithfulness import table
+    from exaranker.rank.faithfulness_job import FaithfulnessJob, faithfulness
+
+    job = FaithfulnessJob(**{field: getattr(args, field) for field in FaithfulnessJob.__dataclass_fields__})
+    show(table(faithfulness(job)))
