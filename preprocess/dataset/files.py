@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exaranker.errors import require
-from exaranker.files import atomic_path, open_output, sha256_file
+from exaranker.files import atomic_path, open_output, remove, sha256_file
 from exaranker.schema import ExplainedPair, to_example
 
 
@@ -44,7 +44,7 @@ def write_tfrecord(path: Path, rows: Sequence[ExplainedPair]) -> None:
 def write_rejected(path: Path, rejected: Sequence[RejectedPair]) -> dict[str, Any]:
     """Writes the side file, if there is anything for it, and returns its record."""
     if not rejected:
-        path.unlink(missing_ok=True)  # of a damaged shard that was generated again
+        remove(path)  # of a damaged shard that was generated again
         return {"rows": 0, "reasons": {}}
     with open_output(path) as stream:
         for row in rejected:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -50,10 +50,16 @@ class Style:
 _style = Style()
 
 
-def configure(style: Style) -> None:
-    """Sets how this process shows messages, and silences the libraries unless the user wants to hear them."""
-    global _style
-    _style = style
+_wording: Callable[[str], str] = str
+
+
+def configure(style: Style, wording: Callable[[str], str] = str) -> None:
+    """Sets how this process shows messages, and silences the libraries unless the user wants to hear them.
+
+    `wording` is what turns a message into the user's words.
+    """
+    global _style, _wording
+    _style, _wording = style, wording
     if not style.verbose:
         for name, value in _QUIET_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -139,6 +145,7 @@ def printable_lines(text: str) -> str:
 
 
 def _write(stream: TextIO, level: str, message: str, fields: dict[str, Any] | None = None) -> None:
+    message = _wording(message)
     if _style.json:
         record = {"time": _now(), "level": level, "verb": _style.verb, "message": message, **(fields or {})}
         print(json.dumps(record, default=str), file=stream, flush=True)

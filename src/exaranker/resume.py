@@ -7,10 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from exaranker.files import sha256_json, write_text
+from exaranker.files import fetch, push, remove, sha256_json, write_text
 from exaranker.logs import progress
 
 Row = TypeVar("Row")
+
+UPLOAD_PERIOD = 60.0  # seconds of work that a kill may cost where the output is in a store, which cannot append
 
 
 class Partial:
@@ -22,6 +24,7 @@ class Partial:
 
     def __init__(self, output: Path, key: str):
         self._path = output.with_name(output.name + ".partial")
+        fetch(self._path)
         self._header = json.dumps({"job": key}) + "\n"
         lines = self._path.read_text(errors="replace").split("\n") if self._path.is_file() else []
         kept = list(filter(_is_whole, lines[1:])) if f"{lines[0] if lines else ''}\n" == self._header else []
@@ -53,6 +56,7 @@ class Partial:
                     stream.write(json.dumps([digest, results, sha256_json([digest, results])]) + "\n")
                     stream.flush()
                     os.fsync(stream.fileno())
+                    push(self._path, every=UPLOAD_PERIOD)
                 else:
                     read_back += len(chunk)
                     bar.initial = read_back
@@ -61,7 +65,7 @@ class Partial:
 
     def remove(self) -> None:
         """Forgets the job, once its output is in place."""
-        self._path.unlink(missing_ok=True)
+        remove(self._path)
 
 
 def file_stamps(paths: Iterable[Path], root: Path) -> list[Any]:

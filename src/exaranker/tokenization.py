@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from exaranker.errors import InputError, require
-from exaranker.files import read_json, require_shape, sha256_file, write_json
+from exaranker.files import local_path, read_json, require_shape, sha256_file, write_json
 from exaranker.numbers import integer
 
 SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model", "sentencepiece.model")
@@ -85,7 +85,7 @@ def tokenizer_file(path: str | Path) -> Path:
     Raises:
         InputError: nothing of that kind is there.
     """
-    path = Path(path)
+    path = local_path(path)
     names = (*SENTENCEPIECE_FILES, HUGGINGFACE_FILE, BYTES_FILE)
     candidates = [path / name for name in names] if path.is_dir() else [path]
     found = [file for file in candidates if file.is_file() and file.suffix in (".model", ".json")]

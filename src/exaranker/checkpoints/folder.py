@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exaranker.checkpoints.card import ModelCard
 from exaranker.errors import InputError
+from exaranker.files import fetch, local_path
 
 PREFIX = "checkpoint"
 TOKENIZER = "tokenizer"
@@ -24,11 +25,12 @@ def find_checkpoint(directory: str | Path) -> tuple[Path, int]:
     Raises:
         InputError: there is no complete checkpoint; the message says what was found instead.
     """
-    directory = Path(directory).absolute()
+    directory = local_path(directory).absolute()
     if not directory.is_dir():
         raise InputError("no such directory", path=directory, hint="expected MODEL_DIR or MODEL_DIR/checkpoint_N")
     if match := STEP_DIRECTORY.fullmatch(directory.name):
         if _is_complete(directory):
+            fetch(directory.parent / TOKENIZER)  # from a store only what is asked for has come
             return directory.parent, int(match[1])
         _refuse_t5x(directory)
     elif steps := [step for step, checkpoint in _numbered(directory) if _is_complete(checkpoint)]:

@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ from exaranker.checkpoints.folder import DAMAGED, PREFIX, DamagedError, steps_to
 from exaranker.checkpoints.reading import as_asked, compare_items, digests_of, read_items, stored_arrays
 from exaranker.checkpoints.store import abstract_like, check_same_arrays, open_manager
 from exaranker.errors import InputError
-from exaranker.files import claim_folder
+from exaranker.files import claim_folder, is_mirror, push
 
 RESUME = "resume with the same model and optimizer, or use a fresh MODEL_DIR"
 
@@ -53,7 +54,12 @@ class TrainCheckpoints:
         best_mode: str = "min",
     ):
         self.directory = Path(directory).absolute()
+        if is_mirror(self.directory) and jax.process_count() > 1:
+            problem = "several processes write one checkpoint, and each has its own copy of what is in a store"
+            raise InputError(problem, path=self.directory, hint="name a folder that all see: a shared or mounted disk")
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._uploads = ThreadPoolExecutor(1, "upload")
+        self._uploaded: Future[None] | None = None
         policies: list[Any] = [preservation_policy.LatestN(keep)]
         if keep_best:
             best = preservation_policy.BestN(
@@ -81,7 +87,10 @@ class TrainCheckpoints:
         items: dict[str, Any] = {name: ocp.args.JsonSave(value) for name, value in jsons.items()}
         items |= {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
         given = None if metrics is None else dict(metrics)
+        self.wait()
         self._manager.save(card.step, args=ocp.args.Composite(**items), metrics=given)
+        if is_mirror(self.directory):
+            self._uploaded = self._uploads.submit(self._upload)
 
     def restore_newest(self, params: Any, optimizer: Any) -> Restored | None:
         """Reads the newest usable checkpoint into the shapes and shardings of `params` and `optimizer`.
@@ -122,12 +131,19 @@ class TrainCheckpoints:
         return sorted(self._manager.all_steps())
 
     def wait(self) -> None:
-        """Blocks until the last save is on disk."""
+        """Blocks until the last save is on disk, and in the store if MODEL_DIR is there."""
         self._manager.wait_until_finished()
+        if self._uploaded is not None:
+            self._uploaded.result()
 
     def close(self) -> None:
         self.wait()
         self._manager.close()
+        self._uploads.shutdown()
+
+    def _upload(self) -> None:
+        self._manager.wait_until_finished()
+        push(self.directory)
 
     def _restore(self, step: int, params: Any, optimizer: Any) -> Restored:
         path = self._path(step)

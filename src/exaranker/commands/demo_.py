@@ -3,6 +3,9 @@
 import argparse
 from pathlib import Path
 
+from exaranker.errors import InputError
+from exaranker.files import is_mirror
+
 SUMMARY = "Runs the whole pipeline on the embedded sample, LLM and models; finished stages are re-used."
 EXAMPLE = "exaranker demo --output_dir out/demo"
 
@@ -14,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if is_mirror(args.output_dir):
+        problem = "the demo's output cannot be in a store: each of its stages is a process of its own"
+        raise InputError(problem, path=args.output_dir, hint="name a local folder")
     from exaranker.demo import run_demo
 
     run_demo(args.output_dir, args.pairs, args.train_steps)

@@ -8,7 +8,7 @@ from typing import Any
 
 from exaranker.commands.collection_flag import add_collection, fill
 from exaranker.errors import InputError, require
-from exaranker.files import claim_outputs, write_json
+from exaranker.files import claim_outputs, named, write_json
 from exaranker.logs import say, show
 
 SUMMARY = """Measures of runs against qrels, over all judged queries, with paired tests between all runs.
@@ -119,7 +119,7 @@ def _command(args: argparse.Namespace) -> str:
     words = ["exaranker", "evaluate", "--qrels", str(args.qrels), "--run", *args.run, "--measures", *args.measures]
     words += ["--min_relevance", str(args.min_relevance)]
     words += ["--baseline", args.baseline] if args.baseline else []
-    return shlex.join([*words, *(["--ignore_identical_ids"] if args.ignore_identical_ids else [])])
+    return named(shlex.join([*words, *(["--ignore_identical_ids"] if args.ignore_identical_ids else [])]))
 
 
 def _named(words: list[str]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from ir_measures.measures import Measure
 from exaranker.errors import InputError, nearest
 from exaranker.evaluate.measures import RunResult, is_count
 from exaranker.evaluate.significance import bootstrap_intervals, compare_all, holm
-from exaranker.files import open_output, read_json, sha256_file, sha256_json
+from exaranker.files import named, open_output, read_json, sha256_file, sha256_json
 from exaranker.trec import Qrel
 
 RESULTS_VERSION = 3
@@ -37,7 +37,7 @@ def summarise(
         "results_version": RESULTS_VERSION,
         "command": command,
         "qrels": {
-            "file": str(qrels_path),
+            "file": named(str(qrels_path)),
             "sha256": sha256_file(qrels_path),
             "queries": len({qrel.query_id for qrel in qrels}),
             "judgements": len(qrels),
@@ -115,7 +115,7 @@ def _per_query_rows(results: dict[str, Any]) -> Iterator[list[str]]:
 def _run_json(run: RunResult, compared: Sequence[str]) -> dict[str, Any]:
     return {
         "name": run.name,
-        "file": run.path,
+        "file": named(run.path),
         "sha256": sha256_file(run.path),
         "means": run.means,
         "intervals": _intervals(run, compared),

@@ -2,6 +2,7 @@
 
 from exaranker.files.json_shape import parse_json, require_fields, require_shape
 from exaranker.files.locks import holder
+from exaranker.files.mirror import fetch, is_mirror, local_path, localised, named, push, remove
 from exaranker.files.reading import (
     blank_line_hint,
     open_input,
@@ -32,15 +33,22 @@ __all__ = [
     "blank_line_hint",
     "claim_folder",
     "claim_outputs",
+    "fetch",
     "holder",
+    "is_mirror",
+    "local_path",
+    "localised",
+    "named",
     "open_input",
     "open_output",
     "parse_json",
     "prepare_output",
+    "push",
     "read_json",
     "read_lines",
     "read_yaml",
     "real_path",
+    "remove",
     "require_fields",
     "require_shape",
     "sha256_file",

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from exaranker.errors import InputError, require
 from exaranker.files.encodings import not_text, not_utf8
 from exaranker.files.json_shape import parse_json
+from exaranker.files.mirror import local_path
 from exaranker.files.system import system_error, system_errors_named
 
 
@@ -72,7 +73,7 @@ def whole_file(path: str | Path) -> Path:
     Raises:
         InputError: there is no such file, or it is a folder or a device.
     """
-    real = Path(path).expanduser()
+    real = local_path(path).expanduser()
     if not real.exists():
         raise InputError("no such file", path=path, hint=_missing_remedy(path))
     if real.is_dir():

@@ -2,7 +2,8 @@
 
 An output is never an input of the same command, a device, a pipe or another job's file; a symbolic link stays and
 what it points at is replaced. While `run.trec` is written there are `.run.trec.writer` (the lock) and
-`.run.trec.<8 digits>.aside`; what a killed writer left of these, the next writer of `run.trec` removes.
+`.run.trec.<8 digits>.aside`; what a killed writer left of these, the next writer of `run.trec` removes. An output in
+a store is written to its mirror and uploaded once it is in place (`mirror.py`, `lease.py`).
 """
 
 import errno
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from exaranker.errors import InputError
+from exaranker.files.lease import lease
 from exaranker.files.locks import hold, is_held
+from exaranker.files.mirror import fetch, local_path, push, push_whole
 from exaranker.files.system import system_error, system_errors_named
 
 AnyPath = str | Path
@@ -64,8 +67,12 @@ def claim_folder(folder: AnyPath, *, option: str = "folder") -> Iterator[Path]:
     except OSError as error:
         hint = f"make room, or give another {option}"
         raise InputError(f"cannot write here: {error.strerror}", path=folder, hint=hint) from error
-    with hold(folder / LOCK, folder, option):
-        yield folder
+    with hold(folder / LOCK, folder, option), lease(folder / LOCK, folder, option):
+        fetch(folder)
+        try:
+            yield folder
+        finally:
+            push(folder)
 
 
 def prepare_output(path: AnyPath, inputs: Iterable[Path] = ()) -> Path:
@@ -185,7 +192,7 @@ def real_path(path: AnyPath) -> Path:
     """
     if not str(path) or "\0" in str(path):
         raise InputError(f"{str(path)!r} is no path", hint="name a file or folder")
-    real = Path(os.path.realpath(Path(path).expanduser()))
+    real = Path(os.path.realpath(local_path(path).expanduser()))
     if os.path.islink(real):
         raise system_error(OSError(errno.ELOOP, os.strerror(errno.ELOOP)), path)
     return real
@@ -225,7 +232,10 @@ def _claimed(target: Path) -> Iterator[None]:
     if is_held(lock):
         yield
         return
-    with hold(lock, target):
+    with hold(lock, target), ExitStack() as stack:
+        if not is_held(target.parent / LOCK):
+            stack.enter_context(lease(lock, target))
+            fetch(target)
         for left in target.parent.iterdir():
             if re.fullmatch(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.aside", left.name):
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
@@ -240,6 +250,7 @@ def _replace(aside: Path, target: Path) -> None:
     _sync(aside)
     os.replace(aside, target)
     _sync(target.parent)
+    push_whole(target) if target.is_dir() else push(target)
 
 
 def _sync(path: Path) -> None:

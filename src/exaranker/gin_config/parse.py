@@ -4,11 +4,13 @@ import argparse
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from tokenize import TokenError
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from exaranker.errors import InputError, require
+from exaranker.files import local_path, localised
 from exaranker.gin_config.macros import Statements, require_known, statements
 from exaranker.gin_config.plain import GIN_ERRORS, plain
 from exaranker.shipped import shipped
@@ -74,11 +76,24 @@ def build(kind: type[Config], found: Statements) -> Configured[Config]:
     """
     gin: Any = require("gin", "train")
     try:
-        return Configured(gin.get_configurable(kind)(), gin.operative_config_str())
+        return Configured(_localised(gin.get_configurable(kind)()), gin.operative_config_str())
     except InputError as error:
         raise _located(str(error).partition("\n  In call to")[0], found) from error
     except GIN_ERRORS as error:
         raise InputError(" ".join(str(error).split())) from error
+
+
+def _localised(value: Any) -> Any:
+    """A configuration with the mirrors of its URLs; its gin text keeps the URLs."""
+    if isinstance(value, str):
+        return localised(value)
+    if isinstance(value, tuple):
+        return tuple(map(_localised, value)) if type(value) is tuple else value
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    before = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+    after = {name: _localised(inner) for name, inner in before.items()}
+    return value if after == before else replace(value, **after)
 
 
 def _parse(gin: Any, files: Sequence[str], bindings: Sequence[str], folders: Sequence[str]) -> None:
@@ -122,6 +137,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _search_path(search_paths: str) -> list[str]:
-    given = [part for part in search_paths.split(",") if part]
+    given = [str(local_path(part)) for part in search_paths.split(",") if part]
     gin = shipped("gin")
     return [*given, str(gin), str(gin.parent)]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from exaranker.checks import ActivationType, Macro, NotNegative, Positive, Text, check, check_lengths, one_of
 from exaranker.errors import InputError
+from exaranker.files import local_path
 
 MODES = ("predict", "score")
 
@@ -62,7 +63,7 @@ class InferConfig:
         't-predict.jsonl-00003-of-00008'
         """
         name = f"{task_name}-{self.mode}.jsonl-{self.shard_id:05}-of-{self.num_shards:05}"
-        return Path(self.output_dir).absolute() / name
+        return local_path(self.output_dir).absolute() / name
 
 
 @dataclass(frozen=True)
@@ -93,4 +94,4 @@ class EvaluationConfig:
 
     @property
     def directory(self) -> Path:
-        return Path(self.output_dir).absolute()
+        return local_path(self.output_dir).absolute()

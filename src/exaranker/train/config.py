@@ -19,6 +19,7 @@ from exaranker.checks import (
 )
 from exaranker.devices.mesh import MeshConfig
 from exaranker.errors import InputError
+from exaranker.files import local_path
 from exaranker.losses.token import LossConfig
 from exaranker.models import ModelConfig
 from exaranker.models.lora import Lora
@@ -131,4 +132,4 @@ class TrainConfig:
 
     @property
     def directory(self) -> Path:
-        return Path(self.model_dir).absolute()
+        return local_path(self.model_dir).absolute()
