@@ -31,6 +31,7 @@ PACKAGES = {
     "exaranker.losses": "src/exaranker/losses",
     "exaranker.models": "src/exaranker/models",
     "exaranker.rank": "src/exaranker/rank",
+    "exaranker.serve": "src/exaranker/serve",
     "exaranker.templates": "src/exaranker/templates",
     "exaranker.train": "src/exaranker/train",
     "exaranker.preprocess": "preprocess",
@@ -92,7 +93,6 @@ EXTRAS = {
     "serve": [
         "fastapi>=0.136",
         "uvicorn>=0.54",
-        "sse-starlette>=3.7",
         "prometheus-client>=0.26",
         "mcp>=2.3",
     ],

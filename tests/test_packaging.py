@@ -26,6 +26,7 @@ MODULES = {
         "exaranker.checkpoints.convert.transfer",
         "exaranker.tasks",
     ],
+    "train,serve": ["exaranker.serve.server", "exaranker.serve.mcp_server"],
     "evaluate": [
         "exaranker.rank.bm25",
         "exaranker.evaluate.measures",

@@ -27,6 +27,7 @@ VERBS = {
     "rerank": "TREC run -> reranked TREC run (and explanations on demand)",
     "why": "one passage: label, score, explanations, and what each sentence adds",
     "faithfulness": "explanations of a run, held against what each sentence adds to the score",
+    "serve": "rank for clients of Cohere, Jina, vLLM and TEI over HTTP, or of MCP",
     "evaluate": "runs + qrels -> measures with significance tests",
     "report": "results and explanations -> one HTML page",
     "check-results": "expected figures, rerun and compared",

@@ -1,7 +1,7 @@
 """A checkpoint of either family, ready to answer: label log-odds, greedy text, and how likely given targets are."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.folder import PREFIX, find_checkpoint
 from exaranker.checkpoints.store import load_for_inference
 from exaranker.losses.token import LossConfig, token_losses
-from exaranker.models.decoding import first_step_logits, greedy_generate
+from exaranker.models.decoding import first_step_logits, greedy_generate, greedy_tokens
 from exaranker.models.matmul import round_kernels
 from exaranker.rank.target_features import Features, Tokens, target_features
 from exaranker.resume import file_stamps
@@ -92,6 +92,18 @@ class LoadedModel:
         eos_id = self.tokenizer.eos_id
         tokens = greedy_generate(self.module, self.params, *rows, max_new_tokens=max_new_tokens, eos_id=eos_id)
         return [until(row, eos_id) for row in np.asarray(tokens)]
+
+    def generate_stream(
+        self, inputs: Int32[np.ndarray, "rows length"], prefix: Tokens = (), *, max_new_tokens: int
+    ) -> Iterator[int]:
+        """What `generate` gives for the first row, token by token."""
+        forced = np.tile(np.array(prefix, np.int32), (len(inputs), 1))
+        rows = (self._split(inputs), self._split(forced))
+        eos_id = self.tokenizer.eos_id
+        for tokens in greedy_tokens(self.module, self.params, *rows, max_new_tokens=max_new_tokens, eos_id=eos_id):
+            if tokens[0] == eos_id:
+                return
+            yield int(tokens[0])
 
     def score_targets(
         self, inputs: Sequence[Tokens], targets: Sequence[Tokens], labels: tuple[int, int], lengths: Mapping[str, int]

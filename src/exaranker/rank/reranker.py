@@ -176,6 +176,22 @@ class Reranker:
         words = (self.model.card.template.irrelevant, self.model.card.template.relevant)
         return [Explanation(words[score > 0], score, texts[index]) for index, score in enumerate(scores)]
 
+    def explain_stream(
+        self, query: str, passage: str, score: float, max_new_tokens: int = EXPLANATION_TOKENS
+    ) -> Iterator[str]:
+        """The explanation that `explain` gives for one pair and its score, piece by piece as it is decoded."""
+        prefix = explanation_prefix(self.model.tokenizer, self.model.card.template, score > 0)
+        tokens = self.encode(query, passage)
+        batch = pad_batch([tokens], [0], (self.model.mesh.size, static_length(len(tokens), self.max_length)))
+        ids: list[int] = []
+        shown = ""
+        for token in self.model.generate_stream(batch.tokens, prefix, max_new_tokens=max_new_tokens):
+            ids.append(token)
+            text = self._on_one_line(ids).rstrip("\ufffd")  # the first bytes of a character that is not whole yet
+            if len(text) > len(shown) and text.startswith(shown):
+                yield text[len(shown) :]
+                shown = text
+
     def why(self, query: str, passage: str, max_new_tokens: int = EXPLANATION_TOKENS) -> Why:
         """Score and explanation of one passage, the explanation under the other label, and what each sentence adds.
 

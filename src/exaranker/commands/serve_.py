@@ -1,0 +1,106 @@
+"""exaranker serve."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exaranker.errors import InputError, require
+from exaranker.files import read_lines
+from exaranker.logs import warn
+
+if TYPE_CHECKING:
+    from exaranker.serve.service import Service
+
+SUMMARY = """Serves a checkpoint to clients of Cohere, Jina, vLLM and text-embeddings-inference, or of MCP.
+A score is the probability of relevance; log-odds if a request asks for them."""
+EXAMPLE = "exaranker serve --checkpoint out/model --port 8080"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="0: any that is free (default: %(default)s)")
+    parser.add_argument("--mcp", action="store_true", help="speak MCP over stdin and stdout instead of HTTP")
+    parser.add_argument("--name", help="the model's name in answers (default: the checkpoint's folder)")
+    parser.add_argument(
+        "--api_key_file", type=Path, metavar="FILE", help="answer only requests with this Bearer key (default: all)"
+    )
+    parser.add_argument(
+        "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max_documents", type=int, default=2048, help="of a request (default: %(default)s)")
+    limits.add_argument("--max_payload", type=int, default=16 * 2**20, help="bytes (default: %(default)s)")
+    limits.add_argument("--max_requests", type=int, default=128, help="open at once (default: %(default)s)")
+    limits.add_argument(
+        "--max_waiting_tokens", type=int, default=2**20, help="beyond them 429 is answered (default: %(default)s)"
+    )
+    limits.add_argument("--timeout", type=float, default=120.0, help="seconds of a request (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    for name in ("max_length", "max_documents", "max_payload", "max_requests", "max_waiting_tokens", "timeout"):
+        if getattr(args, name) <= 0:
+            raise InputError(f"--{name} {getattr(args, name)}, expected more than 0")
+    if not 0 <= args.port < 2**16:
+        raise InputError(f"--port {args.port}, expected 0 to 65535")
+    if args.checkpoint is None:
+        raise InputError("a checkpoint is needed", hint="give --checkpoint MODEL_DIR, as `exaranker train` writes it")
+    for module in ("fastapi", "uvicorn", "prometheus_client", *(["mcp"] if args.mcp else [])):
+        require(module, "serve")
+    if args.mcp:
+        _serve_mcp(args)
+    else:
+        _serve_http(args)
+
+
+def _serve_http(args: argparse.Namespace) -> None:
+    require("jax", "train")
+    from exaranker.serve.server import listen, serve
+
+    key = args.api_key_file and _read_key(args.api_key_file)
+    if key is None and args.host not in LOOPBACK:
+        warn(f"whoever reaches {args.host} can rank here: --api_key_file asks for a key")
+    listening = listen(args.host, args.port)  # before the model, which takes longer to load than to be refused
+    serve(_service(args), listening, key)
+
+
+def _serve_mcp(args: argparse.Namespace) -> None:
+    from exaranker.serve.mcp_server import serve_stdio
+
+    if not args.checkpoint.is_dir():
+        raise InputError("no such directory", path=args.checkpoint, hint="expected MODEL_DIR or MODEL_DIR/checkpoint_N")
+    serve_stdio(lambda: _service(args))
+
+
+def _service(args: argparse.Namespace) -> "Service":
+    for module in ("jax", "flax", "orbax.checkpoint"):
+        require(module, "train")
+    from exaranker.rank.reranker import Reranker
+    from exaranker.serve.limits import Limits
+    from exaranker.serve.service import Service
+
+    reranker = Reranker.from_checkpoint(
+        args.checkpoint, max_length=args.max_length, token_budget=args.token_budget, dtype=args.dtype
+    )
+    limits = Limits(args.max_payload, args.max_documents, args.max_requests, args.max_waiting_tokens, args.timeout)
+    return Service(reranker, args.name or reranker.model.path.parent.name, limits)
+
+
+def _read_key(path: Path) -> str:
+    """The key in a file's first line.
+
+    Raises:
+        InputError: the file cannot be read, or has no key in it.
+    """
+    _, line = next(read_lines(path))
+    if not line.strip() or not line.isprintable() or not line.isascii():
+        raise InputError("no key here", path=path, line=1, hint="expected printable ASCII characters")
+    return line.strip()

@@ -1,0 +1,1 @@
+"""Ranking over HTTP, in the shapes that rerank clients speak, and over MCP."""

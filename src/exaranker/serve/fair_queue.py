@@ -1,0 +1,94 @@
+"""Inputs of many requests that wait for the model, handed out in batches of one static length, each request in turn.
+
+A request of a thousand documents must not keep a small one waiting. So each input has a turn: the tokens of its own
+request that go before it, counted from where the queue stood when the request came (start-time fair queueing: Goyal,
+Vin and Cheng, 1996). A batch takes the inputs of one static length whose turns are first, and fills rows that are
+left with shorter ones.
+"""
+
+import heapq
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from exaranker.rank.length_buckets import PaddedTexts, pad_batch, rows_in, static_length
+
+Owner = TypeVar("Owner")
+
+
+class Batch(NamedTuple, Generic[Owner]):
+    """Inputs that are scored together: row i is the input of an owner with that index."""
+
+    members: list[tuple[Owner, int]]
+    num_tokens: int  # without padding
+    padded: PaddedTexts
+
+
+class _Waiting(NamedTuple, Generic[Owner]):
+    turn: int
+    arrival: int  # no two are equal
+    owner: Owner
+    index: int
+    tokens: Sequence[int]
+
+
+class FairQueue(Generic[Owner]):
+    """Not thread-safe: its user holds a lock.
+
+    >>> queue = FairQueue(max_length=512, token_budget=64, multiple_of=1)
+    >>> queue.add("long", [[1] * 20] * 9)
+    >>> queue.take().members, queue.tokens
+    ([('long', 0), ('long', 1)], 140)
+    >>> queue.add("short", [[1] * 20])
+    >>> queue.take().members
+    [('short', 0), ('long', 2)]
+    """
+
+    def __init__(self, max_length: int, token_budget: int, multiple_of: int):
+        self.tokens = 0  # of all inputs that wait
+        self._max_length = max_length
+        self._token_budget = token_budget
+        self._multiple_of = multiple_of  # rows of a batch, as `rows_in` has it
+        self._waiting: dict[int, list[_Waiting[Owner]]] = {}  # static length -> heap
+        self._turn = 0  # of the last batch
+        self._arrivals = 0
+
+    def add(self, owner: Owner, inputs: Sequence[Sequence[int]]) -> None:
+        """Lets the inputs of a request wait."""
+        turn = self._turn
+        for index, tokens in enumerate(inputs):
+            length = static_length(len(tokens), self._max_length)
+            waiting = _Waiting(turn, self._arrivals, owner, index, tokens)
+            heapq.heappush(self._waiting.setdefault(length, []), waiting)
+            self._arrivals += 1
+            turn += len(tokens)
+        self.tokens += turn - self._turn
+
+    def take(self) -> Batch[Owner] | None:
+        """The next batch, or None if nothing waits."""
+        heads = [(heap[0][:2], length) for length, heap in self._waiting.items() if heap]
+        if not heads:
+            return None
+        (turn, _), length = min(heads)
+        self._turn = max(self._turn, turn)
+        rows = rows_in(length, self._token_budget, self._multiple_of)
+        taken = self._take_up_to(rows, length)
+        num_tokens = sum(len(item.tokens) for item in taken)
+        self.tokens -= num_tokens
+        padded = pad_batch([item.tokens for item in taken], list(range(len(taken))), (rows, length))
+        return Batch([(item.owner, item.index) for item in taken], num_tokens, padded)
+
+    def drop(self, owner: Owner) -> None:
+        """Forgets the inputs of a request that still wait."""
+        for length, heap in self._waiting.items():
+            kept = [item for item in heap if item.owner is not owner]
+            self.tokens -= sum(len(item.tokens) for item in heap) - sum(len(item.tokens) for item in kept)
+            heapq.heapify(kept)
+            self._waiting[length] = kept
+
+    def _take_up_to(self, rows: int, longest: int) -> list[_Waiting[Owner]]:
+        taken: list[_Waiting[Owner]] = []
+        for length in sorted((length for length in self._waiting if length <= longest), reverse=True):
+            heap = self._waiting[length]
+            while heap and len(taken) < rows:
+                taken.append(heapq.heappop(heap))
+        return taken
