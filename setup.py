@@ -33,6 +33,7 @@ PACKAGES = {
     "exaranker.rank": "src/exaranker/rank",
     "exaranker.serve": "src/exaranker/serve",
     "exaranker.templates": "src/exaranker/templates",
+    "exaranker.texts": "src/exaranker/texts",
     "exaranker.train": "src/exaranker/train",
     "exaranker.preprocess": "preprocess",
     "exaranker.preprocess.dataset": "preprocess/dataset",

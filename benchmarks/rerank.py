@@ -31,8 +31,9 @@ from exaranker.rank.length_buckets import length_batches
 from exaranker.rank.reranker import QueryPassage, Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import EXARANKER
+from exaranker.texts.rows import read_texts
 from exaranker.tokenization import Tokenizer, load_tokenizer
-from exaranker.trec import read_run, read_texts
+from exaranker.trec import read_run
 
 V1_0 = {"mlp_activations": ("relu",), "logits_via_embedding": True, "scale_logits": True}
 SHAPES = {

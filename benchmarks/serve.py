@@ -32,8 +32,8 @@ from rerank import SHAPES, random_model
 from exaranker.files import write_json
 from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
+from exaranker.texts.rows import read_texts
 from exaranker.tokenization import load_tokenizer
-from exaranker.trec import read_texts
 
 SAME = 1e-3  # of log-odds: batches of other shapes round elsewhere
 DTYPE = "float32"

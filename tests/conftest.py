@@ -15,7 +15,7 @@ import pytest
 from exaranker import logs
 from exaranker.files import sha256_file, write_json
 from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
-from exaranker.trec import read_texts
+from exaranker.texts.rows import read_texts
 
 SAMPLE = Path(__file__).parents[1] / "examples/sample"
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"

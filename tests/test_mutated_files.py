@@ -33,7 +33,7 @@ from exaranker.preprocess.gin_config import NAMES, RUN_FILE, ExplainConfig
 from exaranker.preprocess.inspect.inspection import inspect
 from exaranker.preprocess.inspect.page import page
 from exaranker.preprocess.prompts.prompter import load_style
-from exaranker.resume import Partial
+from exaranker.resume import Partial, chunked
 from exaranker.shipped import shipped
 from exaranker.tokenization import load_tokenizer
 
@@ -94,7 +94,7 @@ def report_page(folder: Path) -> Any:
 
 def partial_rows(folder: Path) -> Any:
     partial = Partial(folder / "run.trec", "job")
-    return list(partial.map(list, range(9), size=3, identity=int, desc="test", unit="row"))
+    return list(partial.map(lambda rows, _: list(rows), chunked(range(9), 3), identity=int, desc="test", unit="row"))
 
 
 SHARD = "explanations-00000-of-00002.tfrecord"
@@ -168,7 +168,7 @@ def write_texts(folder: Path) -> None:
         yaml.safe_dump([{**condition, "tolerance": 0.01, "commands": ["exaranker x"]}])
     )
     partial = Partial(folder / "run.trec", "job")
-    list(partial.map(list, range(9), size=3, identity=int, desc="test", unit="row"))
+    list(partial.map(lambda rows, _: list(rows), chunked(range(9), 3), identity=int, desc="test", unit="row"))
 
 
 def changed_value(value: Any, seeded: random.Random) -> Any:

@@ -19,6 +19,7 @@ from exaranker.preprocess.pairs.explained import read_explained
 from exaranker.preprocess.pairs.json_rows import read_jsonl
 from exaranker.preprocess.pairs.text import InputConfig, read_tsv, text_id
 from exaranker.preprocess.pairs.triples import read_triples
+from exaranker.texts.rows import iter_texts
 
 ROWS = 10_000  # over all forms
 HOSTILE = [b"\t", b"\n", b"\r", b"\r\n", b'"', b"\\", b"\0", b"\xff", b"\xef\xbb\xbf", "é".encode(), b" ", b"{", b"]"]
@@ -113,11 +114,11 @@ FORMS = {
         json_explained,
     ),
     "passages.tsv": Form(
-        [b"p%d\ta passage of %d" % (n, n) for n in range(5)], lambda path: list(trec.iter_texts(path)), tab_text
+        [b"p%d\ta passage of %d" % (n, n) for n in range(5)], lambda path: list(iter_texts(path)), tab_text
     ),
     "passages.jsonl": Form(
         [b'{"_id": "p%d", "title": "On %d", "text": "a passage"}' % (n, n) for n in range(5)],
-        lambda path: list(trec.iter_texts(path)),
+        lambda path: list(iter_texts(path)),
         json_text,
     ),
     "run.trec": Form(

@@ -1,22 +1,24 @@
 """Chunks of rows that are finished are read back, those whose rows are others are computed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
-from exaranker.resume import Partial, file_stamps
+from exaranker.resume import Advance, Partial, chunked, file_stamps
 
 
 def squares(folder: Path, key: str, rows: list[int], computed: list[int]) -> list[int]:
     """The rows' squares, two rows a chunk; notes which were computed."""
 
-    def square(chunk: list[int]) -> list[Any]:
+    def square(chunk: Sequence[int], advance: Advance) -> list[Any]:
         computed.extend(chunk)
         return [number * number for number in chunk]
 
     partial = Partial(folder / "out", key)
-    return list(partial.map(square, rows, size=2, identity=lambda row: row, desc="square", unit="number"))
+    return list(partial.map(square, chunked(rows, 2), identity=lambda row: row, desc="square", unit="number"))
 
 
 def test_finished_chunks_are_read_back_unless_the_job_is_another(tmp_path: Path) -> None:
@@ -45,6 +47,22 @@ def test_finished_rows_are_shown_and_do_not_count_for_the_rate(
     assert "square: 4number [" in capsys.readouterr().err
     squares(tmp_path, "job", [1, 2, 3, 4], [])
     assert "square: 4number [00:00, ?number/s]" in capsys.readouterr().err
+
+
+def test_the_bar_moves_within_a_chunk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exaranker.resume.progress", lambda **options: tqdm(mininterval=0, **options))
+
+    def two_halves(chunk: Sequence[int], advance: Advance) -> list[int]:
+        for share in (0.5, 1.0):
+            advance(share)
+        return list(chunk)
+
+    partial = Partial(tmp_path / "out", "job")
+    list(partial.map(two_halves, [[1, 2], [3, 4]], identity=int, desc="s", unit="n", total=4))
+    told = capsys.readouterr().err
+    assert all(f" {done}/4 " in told for done in range(5))
 
 
 def test_stamps_change_with_the_files(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from exaranker.evaluate.measures import evaluate_run, load_qrels
 from exaranker.preprocess.pairs.text import read_tsv
 from exaranker.rank.bm25 import Bm25Index, Bm25Params, analyze, retrieve
 from exaranker.shipped import shipped
-from exaranker.trec import Qrel, read_texts, write_run
+from exaranker.texts.rows import read_texts
+from exaranker.trec import Qrel, write_run
 
 SAMPLE = shipped("examples/sample")
 
@@ -74,7 +75,7 @@ def test_training_pairs_are_labelled_and_on_other_queries(queries, passages, pai
 
 
 def test_bm25_is_far_from_perfect(queries, passages, qrels, tmp_path):
-    run = retrieve(Bm25Index(passages.items(), Bm25Params()), queries, k=50)
+    run = retrieve(Bm25Index.build(passages.items(), Bm25Params()), queries, k=50)
     write_run(tmp_path / "bm25.trec", run, "bm25")
     found = evaluate_run(qrels, tmp_path / "bm25.trec", "bm25", parse_measures(["nDCG@10"], 1))
     assert found.means["nDCG@10"] == pytest.approx(0.6670, abs=5e-5)

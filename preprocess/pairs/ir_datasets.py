@@ -4,16 +4,16 @@ Texts are looked up in ir_datasets' own store on disk, a batch at a time, so mem
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from exaranker.errors import InputError, nearest, require
+from exaranker.errors import InputError
 from exaranker.preprocess.pairs.selection import chunks
 from exaranker.preprocess.pairs.text import InputConfig
 from exaranker.preprocess.pairs.triples import chosen
 from exaranker.schema import Pair
+from exaranker.texts.ir_datasets import explained, load
 
 BATCH_SIZE = 1000  # passages looked up at once
 
@@ -44,7 +44,7 @@ class IrDataset:
         Raises:
             InputError: ir_datasets cannot get it, or a query or passage is missing.
         """
-        with _explained(self.name):
+        with explained(self.name):
             store = self._dataset.docs_store()
             for batch in chunks(self._judgements(), BATCH_SIZE):
                 passages = store.get_many({row.doc_id for row in batch})
@@ -93,12 +93,12 @@ class StoredTexts:
 
     def queries(self, ids: Collection[str]) -> dict[str, str]:
         """The texts of those of the ids that it has."""
-        with _explained(self.name):
+        with explained(self.name):
             return {name: self._queries[name] for name in ids if name in self._queries}
 
     def passages(self, ids: Collection[str]) -> dict[str, str]:
         """The texts of those of the ids that it has."""
-        with _explained(self.name):
+        with explained(self.name):
             return {name: doc.default_text() for name, doc in self._store.get_many(set(ids)).items()}
 
     @cached_property
@@ -114,36 +114,3 @@ class StoredTexts:
         if not dataset.has(part):
             raise InputError(f"the dataset {self.name!r} has no {part}", hint="see https://ir-datasets.com")
         return dataset
-
-
-def load(name: str) -> Any:
-    """The `ir_datasets.Dataset` of an id.
-
-    Raises:
-        InputError: ir_datasets is not installed, or knows no such id.
-    """
-    ir_datasets = require("ir_datasets", "datasets")
-    try:
-        return ir_datasets.load(name)
-    except KeyError as error:
-        problem = f"no file, no folder and no ir_datasets id is called {name!r}"
-        raise InputError(problem, hint=nearest(name, _suggested(name, ir_datasets.registry))) from error
-
-
-def _suggested(name: str, known: Any) -> list[str]:
-    """Of over a thousand ids, those that share the name's first part; else the first parts themselves."""
-    ids = [str(identifier) for identifier in known]
-    return [one for one in ids if one.startswith(name.partition("/")[0])] or [one for one in ids if "/" not in one]
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turns what ir_datasets raises when it cannot download or find a file into one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, RuntimeError) as error:
-        problem = f"ir_datasets cannot get {name!r}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        hint = "it downloads to $IR_DATASETS_HOME (default ~/.ir_datasets); some collections must be put there by hand"
-        raise InputError(problem, hint=hint) from error

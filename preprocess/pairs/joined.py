@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from exaranker.errors import InputError
-from exaranker.preprocess.pairs import ir_datasets, judged
+from exaranker.preprocess.pairs import ir_datasets
 from exaranker.preprocess.pairs.selection import chunks
-from exaranker.trec import read_texts
+from exaranker.texts.folders import text_files
+from exaranker.texts.rows import read_texts
 
 BATCH_SIZE = 1000  # rows whose passages are looked up at once
 
@@ -56,7 +57,7 @@ class FolderTexts:
     """The texts of a BEIR or TREC folder; only those that the rows name are held."""
 
     def __init__(self, folder: Path, reader: Callable[[], Iterator[HasIds]]):
-        self._paths, self._reader = judged.text_files(folder), reader
+        self._paths, self._reader = text_files(folder), reader
         self._held: tuple[Mapping[str, str], Mapping[str, str]] | None = None
 
     def queries(self, ids: Collection[str]) -> Mapping[str, str]:
@@ -75,7 +76,7 @@ class FolderTexts:
                 query_ids.add(row.query_id)
                 doc_ids.add(row.doc_id)
             queries, passages = self._paths
-            self._held = read_texts(queries, query_ids), read_texts(passages, doc_ids)
+            self._held = read_texts(queries, query_ids, "queries"), read_texts(passages, doc_ids)
         return self._held
 
 

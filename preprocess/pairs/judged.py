@@ -11,10 +11,10 @@ from pathlib import Path
 
 from exaranker.errors import InputError
 from exaranker.schema import Pair
-from exaranker.trec import read_qrels, read_texts
+from exaranker.texts.folders import BEIR_NAMES, TREC_NAMES, found_in, needed_in
+from exaranker.texts.rows import read_texts
+from exaranker.trec import read_qrels
 
-TREC_NAMES = ("queries.tsv", "passages.tsv", "qrels.txt")
-BEIR_NAMES = ("queries.jsonl", "corpus.jsonl")
 NUM_SHOWN = 3  # missing ids in an error
 
 
@@ -56,7 +56,7 @@ class JudgedFiles:
 
 def is_beir(folder: Path) -> bool:
     """Whether a folder is laid out as BEIR's collections: `qrels/` beside queries or a corpus."""
-    return (folder / "qrels").is_dir() and any(_found(folder, name) for name in BEIR_NAMES)
+    return (folder / "qrels").is_dir() and any(found_in(folder, name) for name in BEIR_NAMES)
 
 
 def beir_files(folder: Path, split: str) -> JudgedFiles:
@@ -65,24 +65,13 @@ def beir_files(folder: Path, split: str) -> JudgedFiles:
     Raises:
         InputError: the folder lacks the queries, the corpus or that split's qrels.
     """
-    queries, corpus = (_needed(folder, name) for name in BEIR_NAMES)
-    qrels = _found(folder / "qrels", f"{split}.tsv")
+    queries, corpus = (needed_in(folder, name) for name in BEIR_NAMES)
+    qrels = found_in(folder / "qrels", f"{split}.tsv")
     if qrels is None:
         names = sorted(path.name.partition(".")[0] for path in (folder / "qrels").glob("*.tsv*"))
         hint = f"choose one with --gin.pairs.split=\"'{names[0]}'\"" if names else "a split is a file SPLIT.tsv"
         raise InputError(f"no {split}.tsv; there are: {', '.join(names) or 'none'}", path=folder / "qrels", hint=hint)
     return JudgedFiles(queries, corpus, qrels)
-
-
-def text_files(folder: Path) -> tuple[Path, Path]:
-    """The files of queries and of passages of a BEIR or TREC folder.
-
-    Raises:
-        InputError: the folder lacks one of them.
-    """
-    names = BEIR_NAMES if any(_found(folder, name) for name in BEIR_NAMES) else TREC_NAMES[:2]
-    queries, passages = (_needed(folder, name) for name in names)
-    return queries, passages
 
 
 def trec_files(folder: Path) -> JudgedFiles:
@@ -91,18 +80,4 @@ def trec_files(folder: Path) -> JudgedFiles:
     Raises:
         InputError: the folder lacks one of the three files.
     """
-    return JudgedFiles(*(_needed(folder, name) for name in TREC_NAMES))
-
-
-def _needed(folder: Path, name: str) -> Path:
-    found = _found(folder, name)
-    if found is None:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        hint = f"a TREC folder has {', '.join(TREC_NAMES)}; a BEIR folder {', '.join(BEIR_NAMES)}, qrels/SPLIT.tsv"
-        raise InputError(f"no {name} in this folder, only {there}", path=folder, hint=hint)
-    return found
-
-
-def _found(folder: Path, name: str) -> Path | None:
-    """The file, or the same gzipped."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    return JudgedFiles(*(needed_in(folder, name) for name in TREC_NAMES))

@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 from exaranker.errors import InputError
 from exaranker.preprocess.pairs.explained import GivenPair, is_released, read_explained
-from exaranker.preprocess.pairs.ir_datasets import IrDataset, load
+from exaranker.preprocess.pairs.ir_datasets import IrDataset
 from exaranker.preprocess.pairs.joined import joined
 from exaranker.preprocess.pairs.json_rows import read_jsonl
 from exaranker.preprocess.pairs.judged import beir_files, is_beir, trec_files
 from exaranker.preprocess.pairs.text import InputConfig, Reader, read_tsv
 from exaranker.preprocess.pairs.triples import read_triples
+from exaranker.texts.ir_datasets import load
+from exaranker.texts.sources import is_path
 
 FILE_FORMATS = ("jsonl", "tsv", "triples")
 FOLDER_FORMATS = ("beir", "trec")
 FORMATS = (*FILE_FORMATS, *FOLDER_FORMATS, "ir_datasets")
-_FILE_SUFFIXES = {".jsonl", ".json", ".tsv", ".csv", ".txt", ".gz"}
 
 
 class Source(NamedTuple):
@@ -80,7 +81,7 @@ def open_source(pairs: str, form: str | None, config: InputConfig, texts: str | 
     if path.exists() and form != "ir_datasets":
         form = _allowed(form, FILE_FORMATS, "file", pairs) or _format_of(path)
         return Source(_file_reader(path, form, config, left_out), path.name, left_out)
-    if form != "ir_datasets" and _is_path(pairs):
+    if form != "ir_datasets" and is_path(pairs):
         raise InputError("no such file", path=pairs, hint="check the path")
     _allowed(form, ("triples", "ir_datasets"), "dataset id", pairs)
     load(pairs)  # a mistyped name is reported before anything is read
@@ -124,8 +125,3 @@ def _allowed(form: str | None, forms: tuple[str, ...], what: str, pairs: str) ->
     if form is not None and form not in forms:
         raise InputError(f"--format {form} does not go with a {what}", path=pairs, hint=f"one of {', '.join(forms)}")
     return form
-
-
-def _is_path(pairs: str) -> bool:
-    """Whether it is spelt like a path rather than an id such as `beir/scifact/train`."""
-    return pairs.startswith((".", "/", "~")) or Path(pairs).suffix in _FILE_SUFFIXES

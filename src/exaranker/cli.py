@@ -26,6 +26,7 @@ VERBS = {
     "retrieve": "first stage: BM25 over a passage file -> TREC run",
     "rerank": "TREC run -> reranked TREC run (and explanations on demand)",
     "why": "one passage: label, score, explanations, and what each sentence adds",
+    "merge": "shards of a rerank job -> one run",
     "faithfulness": "explanations of a run, held against what each sentence adds to the score",
     "serve": "rank for clients of Cohere, Jina, vLLM and TEI over HTTP, or of MCP",
     "evaluate": "runs + qrels -> measures with significance tests",

@@ -18,7 +18,7 @@ from typing import Any
 from exaranker import __version__, logs
 from exaranker.files import read_json, read_lines, sha256_file, write_json
 from exaranker.shipped import shipped
-from exaranker.trec import read_texts
+from exaranker.texts.rows import read_texts
 
 STYLES = ("label", "label_explanation")
 MEASURES = ("nDCG@10", "RR@10", "R@50")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,12 @@ from exaranker.files import fetch, push, remove, sha256_json, write_text
 from exaranker.logs import progress
 
 Row = TypeVar("Row")
+Advance = Callable[[float], object]  # is told which share of a piece of work is done
+
+
+def unheard(share: float) -> None:
+    """An `Advance` for work that nobody watches."""
+
 
 UPLOAD_PERIOD = 60.0  # seconds of work that a kill may cost where the output is in a store, which cannot append
 
@@ -33,26 +40,27 @@ class Partial:
 
     def map(
         self,
-        compute: Callable[[Sequence[Row]], list[Any]],
-        rows: Iterable[Row],
+        compute: Callable[[Sequence[Row], Advance], list[Any]],
+        chunks: Iterable[Sequence[Row]],
         *,
-        size: int,
         identity: Callable[[Row], Any],
         desc: str,
         unit: str,
         total: int | None = None,
     ) -> Iterator[Any]:
-        """Yields the result of every row in order, under a progress bar; `compute` takes chunks of `size` rows.
+        """Yields the result of every row in order, under a progress bar; `compute` takes a chunk of rows.
 
-        `identity` gives, as JSON, all that a row's result depends on. Finished rows do not count for the bar's rate.
+        It may say which share of the chunk is done, by calling what it is given beside it. `identity` gives, as JSON,
+        all that a row's result depends on. Finished rows do not count for the bar's rate.
         """
-        read_back = 0
+        read_back = shown = 0
         with progress(desc=desc, total=total, unit=unit) as bar, self._path.open("a") as stream:
-            for chunk in _chunks(rows, size):
+            for chunk in chunks:
+                advance = partial(_advance, bar, shown, len(chunk))
                 digest = sha256_json([identity(row) for row in chunk])
                 results = self._finished.pop(digest, None)
                 if results is None:
-                    results = compute(chunk)
+                    results = compute(chunk, advance)
                     stream.write(json.dumps([digest, results, sha256_json([digest, results])]) + "\n")
                     stream.flush()
                     os.fsync(stream.fileno())
@@ -60,12 +68,17 @@ class Partial:
                 else:
                     read_back += len(chunk)
                     bar.initial = read_back
-                bar.update(len(chunk))
+                advance(1.0)
+                shown += len(chunk)
                 yield from results
 
     def remove(self) -> None:
         """Forgets the job, once its output is in place."""
         remove(self._path)
+
+
+def _advance(bar: Any, before: int, rows: int, share: float) -> None:
+    bar.update(before + int(share * rows) - bar.n)
 
 
 def file_stamps(paths: Iterable[Path], root: Path) -> list[Any]:
@@ -83,7 +96,12 @@ def _is_whole(line: str) -> bool:
     return bool(told == sha256_json([digest, results]))
 
 
-def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def chunked(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Consecutive rows, `size` at a time, streaming.
+
+    >>> list(chunked("abc", 2))
+    [['a', 'b'], ['c']]
+    """
     stream = iter(rows)
     while chunk := list(islice(stream, size)):
         yield chunk

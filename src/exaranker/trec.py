@@ -1,13 +1,12 @@
-"""Queries, passages, runs and qrels in the formats of TREC and MS MARCO, read strictly and written exactly.
+"""Runs and qrels in the formats of TREC and MS MARCO, read strictly and written exactly.
 
 A score is written with `repr`, so that reading it back gives the same float; equal scores are broken by doc id
 descending, as trec_eval does, so the rank column and every evaluation tool agree.
 """
 
-import json
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from ctypes import c_float
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +18,6 @@ from exaranker.files import blank_line_hint, open_output, read_lines
 TREC_QRELS = ("query", "0", "doc", "relevance")
 BEIR_QRELS = ("query-id", "corpus-id", "score")
 
-# Of BEIR, pyserini, Tevatron, ir_datasets and MS MARCO; of a row that has two of them the first counts.
-ID_FIELDS = ("_id", "id", "docid", "doc_id", "pid", "passage_id", "query_id", "qid")
-TEXT_FIELDS = ("text", "contents", "body", "passage", "query")
 MAX_GRADE = 1000  # evaluation tools keep a counter for every grade up to the highest: one of 3e9 takes all memory
 
 
@@ -47,55 +43,6 @@ class Qrel(NamedTuple):
     query_id: str
     doc_id: str
     relevance: int
-
-
-def read_text_rows(path: str | Path) -> Iterator[tuple[int, str, str]]:
-    """Yields (line number, id, text) of queries or passages, streaming.
-
-    `*.jsonl` (also gzipped) holds an object a line, with the fields of BEIR, pyserini, Tevatron or ir_datasets;
-    anything else is a TSV of two columns, or MS MARCO's documents (id, URL, title, body). A row of column names at
-    the top is passed over. A title is put before its text.
-
-    Raises:
-        InputError: a line is not of that form, or its id is empty or has a blank.
-    """
-    jsonl = ".jsonl" in [suffix.lower() for suffix in Path(path).suffixes]
-    documents = False
-    for number, line in read_lines(path):
-        columns = line.split("\t")
-        if number == 1 and not jsonl:
-            documents = len(columns) == 4 and columns[1].startswith(("http://", "https://"))
-            if _is_header(columns):
-                continue
-        row = _json_text(line) if jsonl else _document(columns) if documents else tuple(columns)
-        if len(row) != 2 or not row[0]:
-            raise _no_text(line, columns, path, number, jsonl)
-        if not _has_utf8(row):
-            raise InputError("the text has half of a surrogate pair, which no tokenizer takes", path=path, line=number)
-        if row[0].split() != [row[0]]:
-            raise InputError(f"the id {row[0]!r} has a blank, which a TREC run cannot hold", path=path, line=number)
-        yield number, row[0], row[1]
-
-
-def iter_texts(path: str | Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, str]]:
-    """Yields (id, text), streaming; with `wanted`, only those ids, so that a huge file costs no memory.
-
-    Raises:
-        InputError: as `read_text_rows`, or an id comes twice.
-    """
-    seen: set[str] = set()
-    for number, identifier, text in read_text_rows(path):
-        if wanted is not None and identifier not in wanted:
-            continue
-        if identifier in seen:
-            raise InputError(f"id {identifier!r} comes a second time", path=path, line=number, hint="ids are unique")
-        seen.add(identifier)
-        yield identifier, text
-
-
-def read_texts(path: str | Path, wanted: Container[str] | None = None) -> dict[str, str]:
-    """Reads ids and texts into a dict, in file order, as `iter_texts`."""
-    return dict(iter_texts(path, wanted))
 
 
 def read_run(path: str | Path) -> Iterator[ScoredDoc]:
@@ -204,54 +151,6 @@ def ranked(docs: Iterable[ScoredDoc]) -> list[ScoredDoc]:
 def _columns(line: str) -> list[str]:
     """Separated by ASCII blanks, as trec_eval reads them; other scripts' blanks are parts of ids."""
     return re.findall(r"[^ \t\r\f\v]+", line)
-
-
-def _is_header(columns: Sequence[str]) -> bool:
-    names = [name.strip().lower() for name in columns]
-    return len(names) in (2, 4) and names[0] in ID_FIELDS and (names[-1] in TEXT_FIELDS or names[-1] == "title")
-
-
-def _document(columns: Sequence[str]) -> tuple[str, ...]:
-    if len(columns) != 4:
-        return ()
-    identifier, _, title, body = columns
-    return identifier, " ".join(filter(None, [title, body]))
-
-
-def _json_text(line: str) -> tuple[str, ...]:
-    """The (id, text) of a JSONL row, or () if it has none."""
-    try:
-        row = json.loads(line)
-        identifier = row[next(field for field in ID_FIELDS if field in row)]
-        text = row[next(field for field in TEXT_FIELDS if field in row)]
-        title = row.get("title")
-        texts = isinstance(text, str) and isinstance(title, str | None)
-        if isinstance(identifier, bool) or not isinstance(identifier, str | int) or not texts:
-            return ()
-        return str(identifier), " ".join(filter(None, [title, text]))
-    except (ValueError, StopIteration, TypeError, AttributeError, RecursionError):
-        return ()
-
-
-def _no_text(line: str, columns: Sequence[str], path: str | Path, number: int, jsonl: bool) -> InputError:
-    form = '{"_id", "text"} or {"id", "contents"}' if jsonl else f"2 tab-separated columns, got {len(columns)}"
-    hint = blank_line_hint(line)
-    if not jsonl and line.lstrip().startswith("{"):
-        hint = "these are JSON lines: name the file *.jsonl"
-    elif not jsonl and len(columns) == 4:
-        name = Path(path).name
-        parts = f"cut -f1,3 {name} | sort -u gives the queries, cut -f2,4 the passages"
-        hint = f"if these are MS MARCO's top1000 rows: {parts}"
-    return InputError(f"expected an id and a text as {form}: {line[:60]!r}", path=path, line=number, hint=hint)
-
-
-def _has_utf8(row: Iterable[str]) -> bool:
-    """JSON may spell half of a surrogate pair."""
-    try:
-        "".join(row).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _score(text: str, path: str | Path, line: int) -> float:

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from exaranker.cli import main
 from exaranker.evaluate import trec_eval
 from exaranker.rank.bm25 import Bm25Index, Bm25Params, analyze, retrieve
+from exaranker.rank.kept_index import open_index, save_index
 from exaranker.shipped import shipped
-from exaranker.trec import read_texts
+from exaranker.texts.rows import read_texts
 
 ANSERINI = Bm25Params(k1=0.9, b=0.4)
 PASSAGES = {
@@ -27,7 +29,7 @@ PASSAGES = {
 
 @pytest.fixture(scope="module")
 def index() -> Bm25Index:
-    return Bm25Index(PASSAGES.items(), ANSERINI)
+    return Bm25Index.build(PASSAGES.items(), ANSERINI)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +107,8 @@ def test_passages_without_terms_never_match_and_are_not_counted(index: Bm25Index
 
 def test_ties_at_the_cut_do_not_depend_on_the_order_of_the_file() -> None:
     passages = [(f"d{i}", "one same text") for i in range(9)] + [("best", "same same same")]
-    forwards = Bm25Index(passages, ANSERINI).search("q", "same", k=3)
-    backwards = Bm25Index(reversed(passages), ANSERINI).search("q", "same", k=3)
+    forwards = Bm25Index.build(passages, ANSERINI).search("q", "same", k=3)
+    backwards = Bm25Index.build(reversed(passages), ANSERINI).search("q", "same", k=3)
     assert [doc.doc_id for doc in forwards] == ["best", "d8", "d7"]
     assert forwards == backwards
 
@@ -163,3 +165,52 @@ def test_queries_and_passages_that_were_swapped_are_told_of(tmp_path, capsys):
     assert "swapped" not in capsys.readouterr().err
     main([*words, f"--queries={tmp_path / 'passages.tsv'}", f"--passages={tmp_path / 'queries.tsv'}"])
     assert "were --queries and --passages swapped?" in capsys.readouterr().err
+
+
+def test_an_index_is_built_once_and_then_searched_where_it_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "queries.tsv").write_text("q1\tbear honey\nq2\tglaciers\nq3\tunheard\n")
+    (tmp_path / "passages.tsv").write_text("".join(f"{name}\t{text}\n" for name, text in PASSAGES.items()))
+    words = ["retrieve", f"--queries={tmp_path / 'queries.tsv'}", f"--output={tmp_path / 'run.trec'}"]
+    from_passages = [*words, f"--passages={tmp_path / 'passages.tsv'}"]
+    kept = f"--index={tmp_path / 'index'}"
+
+    def written(arguments: list[str]) -> bytes:
+        main(arguments)
+        return (tmp_path / "run.trec").read_bytes()
+
+    expected = written(from_passages)
+    assert written([*from_passages, kept]) == expected
+    assert "the index of 3 passages is kept in" in capsys.readouterr().err
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "index").iterdir()}
+    assert written([*from_passages, kept]) == written([*words, kept]) == expected
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "index").iterdir()} == before
+
+    assert refusal([*words, kept, "--k1=2"], capsys).endswith(
+        "this index is of k1=0.9, b=0.4 (name another --index folder, or remove this one to have it built again)\n"
+    )
+    (tmp_path / "passages.tsv").write_text("p1\tother passages\n")
+    assert "this index is of other passages" in refusal([*from_passages, kept], capsys)
+    (tmp_path / "index" / "doc_ids.ends.npy").write_bytes(b"half")
+    assert "this index is damaged" in refusal([*words, kept], capsys)
+
+
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_kept_index_maps_its_files(tmp_path: Path, index: Bm25Index) -> None:
+    save_index(index, ["passages.tsv"], tmp_path / "index")
+    opened = open_index(tmp_path / "index")
+    assert isinstance(opened.scores.scores["data"], np.memmap)
+    assert dict(opened.terms) == dict(index.terms)
+    assert list(opened.doc_ids) == list(index.doc_ids)
+    assert opened.search("q", "honey wax", k=10) == index.search("q", "honey wax", k=10)
+
+
+def test_a_query_s_own_passage_may_be_left_out(index: Bm25Index) -> None:
+    assert [doc.doc_id for doc in retrieve(index, {"p2": "honey"}, k=1, ignore_identical_ids=True)] == ["p1"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from exaranker.errors import InputError
 from exaranker.rank.inputs import Inputs, read_candidates, read_inputs, warn_of_unknown
 from exaranker.rank.job import RerankJob, job_key, rerank
 from exaranker.rank.loaded_model import LoadedModel
+from exaranker.rank.long_documents import LongDocuments
 from exaranker.rank.reranker import Reranker
-from exaranker.resume import Partial
+from exaranker.resume import Advance, Partial
+from exaranker.texts.sources import open_texts
 from exaranker.tokenization import load_tokenizer
 from exaranker.trec import by_query, ranked, read_run
 
@@ -44,7 +46,8 @@ def job(folder: Path, checkpoint: Path, **options: Any) -> RerankJob:
 
 
 def texts_of(folder: Path) -> Inputs:
-    return read_inputs(*(folder / name for name in ("run.trec", "queries.tsv", "passages.tsv")))
+    queries, passages = (open_texts(folder / f"{part}.tsv", part) for part in ("queries", "passages"))
+    return read_inputs(folder / "run.trec", read_candidates(folder / "run.trec"), queries, passages, folder)
 
 
 def test_a_run_is_reranked_and_explained(
@@ -131,9 +134,9 @@ def test_another_text_of_a_query_costs_its_own_window_only(
     scored: list[tuple[str, str]] = []
     score_window = Reranker.score_window
 
-    def noted(self: Reranker, pairs: list[tuple[str, str]]) -> Any:
+    def noted(self: Reranker, pairs: list[tuple[str, str]], advance: Advance) -> Any:
         scored.extend(pairs)
-        return score_window(self, pairs)
+        return score_window(self, pairs, advance)
 
     monkeypatch.setattr(Reranker, "score_window", noted)
     monkeypatch.setattr("exaranker.rank.job.write_run", lambda *args, **kwargs: sys.exit(1))  # all is scored
@@ -248,9 +251,10 @@ def test_two_devices_score_as_one(t5_checkpoint: Path, collection: Path) -> None
 def test_what_other_devices_have_finished_is_not_continued(t5_checkpoint: Path, collection: Path) -> None:
     """They score in other windows and round otherwise, so the bytes would be those of neither."""
     reranker, inputs = Reranker.from_checkpoint(t5_checkpoint, max_length=128), texts_of(collection)
-    began = Partial(collection / "out.trec", job_key(reranker))
-    window = {"size": 7, "identity": lambda doc: inputs.pairs([doc]), "desc": "", "unit": ""}
-    assert list(began.map(lambda docs: [99.0] * 7, inputs.candidates, **window)) == [99.0] * 7
+    began = Partial(collection / "out.trec", job_key(reranker, asdict(LongDocuments())))
+    window = {"identity": lambda doc: inputs.pairs([doc]), "desc": "", "unit": ""}
+    best = [99.0, [0, 1]]
+    assert list(began.map(lambda docs, _: [best] * 7, [inputs.candidates], **window)) == [best] * 7
     kept = (collection / "out.trec.partial").read_text()
     environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     command = [sys.executable, "-m", "exaranker.cli", *words(collection, t5_checkpoint)]

@@ -10,7 +10,8 @@ import pytest
 
 from exaranker.cli import main
 from exaranker.evaluate import trec_eval
-from exaranker.trec import read_qrels, read_run, read_texts
+from exaranker.texts.rows import read_texts
+from exaranker.trec import read_qrels, read_run
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,8 +20,8 @@ from exaranker.models.t5 import T5Config
 from exaranker.rank.reranker import RankedPassage
 from exaranker.shipped import shipped
 from exaranker.templates import EXARANKER
+from exaranker.texts.rows import iter_texts
 from exaranker.tokenization import load_tokenizer
-from exaranker.trec import iter_texts
 
 Start = Callable[..., contextlib.AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
 

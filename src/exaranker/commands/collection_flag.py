@@ -12,6 +12,15 @@ def add_collection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--collection", metavar="NAME", help=text)
 
 
+def ignores_identical_ids(args: argparse.Namespace) -> bool:
+    """Whether the collection, if there is one, leaves out passages with the query's own id."""
+    if args.collection is None:
+        return False
+    from exaranker.evaluate import collections
+
+    return collections.collection(args.collection).ignore_identical_ids
+
+
 def fill(args: argparse.Namespace, *names: str) -> None:
     """Puts the collection's files where `args` has none of these names (queries, passages, qrels).
 

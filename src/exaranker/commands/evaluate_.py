@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exaranker.commands.collection_flag import add_collection, fill
+from exaranker.commands.text_flags import add_identical_ids
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs, named, write_json
 from exaranker.logs import say, show
@@ -44,11 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="grade from which binary measures count a passage as relevant (default: the collection's, or 1)",
     )
-    parser.add_argument(
-        "--ignore_identical_ids",
-        action="store_true",
-        help="leave out passages with the query's own id, as BEIR's ArguAna and Quora need",
-    )
+    add_identical_ids(parser)
     parser.add_argument("--format", choices=FORMATS, default="text", help="of the table (default: %(default)s)")
     parser.add_argument("--output", metavar="JSON", help="results.json to write: values per query, tests, digests")
     parser.add_argument("--per_query", metavar="CSV", help="values to write: a row per run and query")

@@ -8,7 +8,7 @@ from typing import Any
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs, read_json, write_text
 from exaranker.logs import show
-from exaranker.trec import read_texts
+from exaranker.texts.rows import read_texts
 
 SUMMARY = """One self-contained HTML page to show to others: tables, plots, paired tests, queries that gain and lose,
 training curves, and explanations beside their passages."""
@@ -62,7 +62,7 @@ def _write(args: argparse.Namespace) -> None:
         title=args.title,
         date=args.date,
         explanations=explanations,
-        queries=read_texts(args.queries) if args.queries else {},
+        queries=read_texts(args.queries, part="queries") if args.queries else {},
         passages=read_texts(args.passages, wanted=explained) if args.passages else {},
         metrics={_run_name(path): report_data.read_metrics(path) for path in args.metrics},
         stages=[_stage(path) for path in args.stages],

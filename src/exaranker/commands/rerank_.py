@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from exaranker.commands.base_flag import add_base
-from exaranker.commands.collection_flag import add_collection, fill
+from exaranker.commands.collection_flag import add_collection, fill, ignores_identical_ids
+from exaranker.commands.text_flags import add_identical_ids, add_texts
 from exaranker.errors import InputError, require
 from exaranker.logs import show
 
@@ -16,14 +17,16 @@ EXAMPLE = (
 )
 
 
+AT_LEAST = {"depth": 1, "explain_top_k": 0, "max_length": 1, "token_budget": 1, "passage_length": 1, "num_shards": 1}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N"
     )
-    parser.add_argument("--queries", type=Path, metavar="FILE", help="TSV (id, text) or JSONL")
-    parser.add_argument("--passages", type=Path, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
+    add_texts(parser)
     add_collection(parser)
-    parser.add_argument("--run", required=True, type=Path, metavar="RUN", help="TREC run to rerank")
+    parser.add_argument("--run", required=True, type=Path, metavar="RUN", help="run to rerank: TREC's or MS MARCO's")
     parser.add_argument("--output", required=True, type=Path, metavar="RUN", help="TREC run to write")
     parser.add_argument(
         "--depth", type=int, metavar="N", help="rerank each query's best N; the others are left out (default: all)"
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depth_by", choices=("score", "rank"), default="score", help="which are the best N (default: %(default)s)"
     )
+    add_identical_ids(parser)
     parser.add_argument(
         "--explain_top_k",
         type=int,
@@ -48,20 +52,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
     )
     add_base(parser)
+    _add_long_documents(parser)
+    _add_shards(parser)
+
+
+def _add_long_documents(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("documents longer than an input")
+    group.add_argument(
+        "--long",
+        choices=("truncate", "first_passage", "max_passage"),
+        default="truncate",
+        help="read their beginning, score the first of their passages, or by the best of all (default: %(default)s)",
+    )
+    group.add_argument(
+        "--passage_length", type=int, default=200, metavar="N", help="tokens of a passage (default: %(default)s)"
+    )
+    group.add_argument(
+        "--passage_stride",
+        type=int,
+        default=100,
+        metavar="N",
+        help="tokens from one to the next (default: %(default)s)",
+    )
+
+
+def _add_shards(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several processes", "each writes RUN.shard-I-of-N; exaranker merge joins them")
+    group.add_argument("--num_shards", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    group.add_argument(
+        "--shard_index", type=int, default=0, metavar="I", help="which one this is (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    for name, least in (("depth", 1), ("explain_top_k", 0), ("max_length", 1), ("token_budget", 1)):
+    for name, least in AT_LEAST.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value}, expected at least {least}")
     for module in ("jax", "flax", "orbax.checkpoint"):
         require(module, "train")
     fill(args, "queries", "passages")
+    args.ignore_identical_ids |= ignores_identical_ids(args)
     from exaranker.rank.job import RerankJob, rerank
 
     job = RerankJob(**{field: getattr(args, field) for field in RerankJob.__dataclass_fields__})
     rerank(job)
-    show(job.output)
+    show(job.target)
     if job.explain_top_k:
         show(job.explanations)

@@ -3,15 +3,23 @@
 import argparse
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exaranker.commands.collection_flag import add_collection, fill
+from exaranker.commands.collection_flag import add_collection, fill, ignores_identical_ids
+from exaranker.commands.text_flags import add_identical_ids, add_texts
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs
 from exaranker.logs import say, show, warn
-from exaranker.trec import ScoredDoc, iter_texts, read_texts, write_run
+from exaranker.texts.sources import open_texts
+from exaranker.trec import ScoredDoc, write_run
 
-SUMMARY = "First stage: BM25 (Lucene's formula and English analysis) over a file of passages, to a TREC run."
+if TYPE_CHECKING:
+    from exaranker.rank.bm25 import Bm25Index
+
+SUMMARY = """First stage: BM25 (Lucene's formula and English analysis) over passages, to a TREC run.
+With --index DIR the index is kept, and the next call searches it without reading it whole."""
 EXAMPLE = (
     "exaranker retrieve --queries examples/sample/queries.tsv --passages examples/sample/passages.tsv "
     "--output out/bm25.trec --k 50"
@@ -19,32 +27,44 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--queries", metavar="FILE", help="TSV (id, text) or JSONL")
-    parser.add_argument("--passages", metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
+    add_texts(parser)
     add_collection(parser)
+    parser.add_argument(
+        "--index",
+        type=Path,
+        metavar="DIR",
+        help="where the index is kept; once there, --passages may be left out",
+    )
     parser.add_argument("--output", required=True, metavar="RUN", help="TREC run to write")
     parser.add_argument("--k", type=int, default=1000, help="passages per query (default: %(default)s)")
-    parser.add_argument("--k1", type=float, help="term saturation (default: the collection's, or 0.9)")
-    parser.add_argument("--b", type=float, help="length normalisation (default: the collection's, or 0.4)")
+    parser.add_argument("--k1", type=float, help="term saturation (default: the index's or collection's, or 0.9)")
+    parser.add_argument("--b", type=float, help="length normalisation (default: the index's or collection's, or 0.4)")
+    add_identical_ids(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    _set_parameters(args)
     if args.k < 1:
         raise InputError(f"--k {args.k}, expected at least 1")
-    if args.k1 < 0 or not 0 <= args.b <= 1:
-        raise InputError(f"--k1 {args.k1} --b {args.b}, expected k1 >= 0 and 0 <= b <= 1")
     for module in ("bm25s", "Stemmer"):
         require(module, "evaluate")
-    fill(args, "queries", "passages")
-    with claim_outputs(args.output, inputs=[args.queries, args.passages]):
-        _retrieve(args)
+    from exaranker.rank.kept_index import is_index
+
+    is_kept = args.index is not None and is_index(args.index)
+    fill(args, "queries", *(() if is_kept and args.collection is None else ("passages",)))
+    _set_parameters(args, is_kept)
+    args.ignore_identical_ids |= ignores_identical_ids(args)
+    with claim_outputs(args.output, inputs=[args.queries, args.passages, args.index]):
+        _retrieve(args, is_kept)
 
 
-def _set_parameters(args: argparse.Namespace) -> None:
-    """BM25's, where they are not given: the collection's, or those of Anserini."""
+def _set_parameters(args: argparse.Namespace, is_kept: bool) -> None:
+    """BM25's, where they are not given: those of the index, of the collection, or of Anserini."""
     defaults: Mapping[str, float] = {"k1": 0.9, "b": 0.4}
-    if args.collection:
+    if is_kept:
+        from exaranker.rank.kept_index import open_index
+
+        defaults = open_index(args.index).params._asdict()
+    elif args.collection:
         require("yaml", "evaluate")
         from exaranker.evaluate.collections import collection
 
@@ -52,18 +72,19 @@ def _set_parameters(args: argparse.Namespace) -> None:
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    if args.k1 < 0 or not 0 <= args.b <= 1:
+        raise InputError(f"--k1 {args.k1} --b {args.b}, expected k1 >= 0 and 0 <= b <= 1")
 
 
-def _retrieve(args: argparse.Namespace) -> None:
-    from exaranker.rank.bm25 import Bm25Index, Bm25Params, retrieve
+def _retrieve(args: argparse.Namespace, is_kept: bool) -> None:
+    from exaranker.rank.bm25 import retrieve
 
     started = time.monotonic()
-    queries = read_texts(args.queries)
-    lengths: list[int] = []
-    index = Bm25Index(_measured(iter_texts(args.passages), lengths), Bm25Params(args.k1, args.b))
-    if statistics.median(map(len, queries.values())) > statistics.median(lengths):
+    queries = dict(open_texts(args.queries, "queries"))
+    index = _index(args, is_kept)
+    if statistics.median(map(len, queries.values())) > index.median_length:
         warn("the queries are longer than the passages: were --queries and --passages swapped?")
-    rows: list[ScoredDoc] = list(retrieve(index, queries, args.k))
+    rows: list[ScoredDoc] = list(retrieve(index, queries, args.k, args.ignore_identical_ids))
     write_run(args.output, rows, tag=f"bm25-k1={args.k1}-b={args.b}")
     answered = len({row.query_id for row in rows})
     seconds = time.monotonic() - started
@@ -75,8 +96,18 @@ def _retrieve(args: argparse.Namespace) -> None:
         say(f"{len(queries) - answered} queries share no term with any passage")
 
 
-def _measured(texts: Iterable[tuple[str, str]], lengths: list[int]) -> Iterator[tuple[str, str]]:
-    """The texts as they come, each one's length noted."""
-    for identifier, text in texts:
-        lengths.append(len(text))
-        yield identifier, text
+def _index(args: argparse.Namespace, is_kept: bool) -> "Bm25Index":
+    """The index that is kept, or a new one, which is kept if that is asked for."""
+    from exaranker.rank.bm25 import Bm25Index, Bm25Params
+    from exaranker.rank.kept_index import identity, open_index, refuse_another, save_index
+
+    params = Bm25Params(args.k1, args.b)
+    passages = open_texts(args.passages, "passages", args.title) if args.passages is not None else None
+    if is_kept or passages is None:
+        refuse_another(args.index, None if passages is None else identity(passages), params)
+        return open_index(args.index)
+    index = Bm25Index.build(passages, params)
+    if args.index is not None:
+        save_index(index, identity(passages), args.index)
+        say(f"the index of {len(index.doc_ids):,} passages is kept in {args.index}")
+    return index

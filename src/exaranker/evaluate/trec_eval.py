@@ -1,18 +1,14 @@
 """The same figures a second time, by pyserini's trec_eval, when there is a Java that can run it.
 
-pyserini starts `java` from PATH and builds an OpenAI client on import, so it runs as a child process with its own
-environment. It reads copies in plain TREC form: it takes a run without the word Q0 in its first line for MS MARCO's.
+It reads copies in plain TREC form: it takes a run without the word Q0 in its first line for MS MARCO's.
 """
 
 import json
-import os
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +16,9 @@ from ir_measures.measures import Measure
 
 from exaranker.errors import InputError
 from exaranker.evaluate.measures import RunResult, docs_of_run, is_count
+from exaranker.pyserini_java import environment, find_jdk, unavailable
 from exaranker.trec import Qrel
 
-MIN_JAVA = 21  # pyserini 1.x is compiled for it
 TIMEOUT = 1800  # seconds
 
 # ir-measures' name -> trec_eval's, with the suffix a cutoff takes.
@@ -57,22 +53,6 @@ class Query(NamedTuple):
     def printed(self) -> str:
         """The name in trec_eval's output."""
         return self.name.replace(".", "_")
-
-
-def find_jdk(min_version: int = MIN_JAVA) -> Path | None:
-    """The first JDK that is new enough, from JAVA_HOME, then /usr/lib/jvm/*."""
-    homes = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
-    homes += sorted(Path("/usr/lib/jvm").glob("*"))
-    return next((home for home in homes if _java_version(home) >= min_version), None)
-
-
-def unavailable() -> str | None:
-    """Why trec_eval cannot be run here, and what to install; None if it can."""
-    if find_spec("pyserini") is None:
-        return "pyserini is not installed: pip install 'exaranker[evaluate]'"
-    if find_jdk() is None:
-        return f"no JDK >= {MIN_JAVA} in JAVA_HOME or /usr/lib/jvm: install one, for example temurin-21-jdk"
-    return None
 
 
 def check(
@@ -124,15 +104,6 @@ def describe() -> dict[str, Any]:
     return {"skipped": reason} if reason else {"pyserini": version("pyserini"), "java": str(find_jdk())}
 
 
-def _java_version(home: Path) -> int:
-    """The major version in a JDK's `release` file; 0 if it has none or no compiler (a JRE) or program."""
-    release = home / "release"
-    if not release.is_file() or not (home / "bin" / "java").is_file():
-        return 0
-    found = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(), re.MULTILINE)
-    return int(found.group(1)) if found else 0
-
-
 def _plain_copies(folder: Path, qrels: Iterable[Qrel], run: RunResult) -> list[str]:
     folder.mkdir()
     qrels_file, run_file = folder / "qrels.txt", folder / "run.trec"
@@ -159,7 +130,7 @@ def _run_child(calls: Sequence[Sequence[str]]) -> list[str]:
     child = subprocess.run(
         [sys.executable, "-P", "-c", _CHILD],
         input=json.dumps(calls),
-        env=_environment(),
+        env=environment(),
         capture_output=True,
         encoding="utf-8",
         timeout=TIMEOUT,
@@ -183,13 +154,6 @@ def _parse(output: str, group: Sequence[Query]) -> Iterator[tuple[tuple[Query, s
         columns = [column.strip() for column in line.split("\t")]
         if len(columns) == 3 and columns[0] in asked:
             yield (asked[columns[0]], columns[1]), float(columns[2])
-
-
-def _environment() -> dict[str, str]:
-    home = find_jdk()
-    path = f"{home}/bin{os.pathsep}{os.environ.get('PATH', '')}"
-    ours = {"JAVA_HOME": str(home), "PATH": path, "PYTHONIOENCODING": "utf-8"}
-    return {"OPENAI_API_KEY": "unused", **os.environ, **ours}
 
 
 def _agree(path: str, measure: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> None:

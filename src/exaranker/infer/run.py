@@ -21,7 +21,7 @@ from exaranker.infer.config import InferConfig
 from exaranker.infer.data import Row, feature_lengths, open_tasks, read_rows
 from exaranker.infer.model import InferenceModel
 from exaranker.rank.loaded_model import LoadedModel
-from exaranker.resume import Partial
+from exaranker.resume import Partial, chunked
 from exaranker.tasks import template_of
 from exaranker.templates import label_ids
 
@@ -62,9 +62,11 @@ def _infer_task(inference: InferenceModel, task: seqio.Task, config: InferConfig
     output = config.output(task.name)
     partial = Partial(output, _key(inference, task, config))
     lines = partial.map(
-        lambda rows: _lines(inference, task, config, rows),
-        read_rows(task, config.dataset, config.shard_id, config.num_shards),
-        size=config.checkpoint_period * config.dataset.batch_size,
+        lambda rows, _: _lines(inference, task, config, rows),
+        chunked(
+            read_rows(task, config.dataset, config.shard_id, config.num_shards),
+            config.checkpoint_period * config.dataset.batch_size,
+        ),
         identity=lambda row: [row["inputs"].tolist(), row["targets"].tolist(), _line(row)],
         desc=task.name,
         unit="row",  # how many a split has is not known before they are read

@@ -7,9 +7,11 @@ Lucene's document length, which it rounds to one byte: docs/environment.md has f
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import bm25s
 import numpy as np
@@ -51,35 +53,68 @@ class Bm25Params(NamedTuple):
     b: float = 0.4
 
 
+class TermRows(Sequence[array]):  # type: ignore[type-arg]
+    """The term ids of each passage, four bytes each."""
+
+    def __init__(self) -> None:
+        self._ids, self._ends = array("i"), array("q", [0])
+
+    def append(self, ids: Iterable[int]) -> None:
+        self._ids.extend(ids)
+        self._ends.append(len(self._ids))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, row: Any) -> Any:
+        if row >= len(self):
+            raise IndexError(row)
+        return self._ids[self._ends[row] : self._ends[row + 1]]
+
+
+@dataclass(frozen=True)
 class Bm25Index:
-    """An in-memory BM25 index over (doc id, text) pairs.
+    """A BM25 index, in memory or memory-mapped (`kept_index`): passages' ids, terms, and a score for each in each."""
 
-    A passage without a single term is left out, as Lucene leaves it out: it can never match.
-    """
+    doc_ids: Sequence[str]
+    terms: Mapping[str, int]
+    scores: bm25s.BM25
+    params: Bm25Params
+    median_length: float  # characters of a passage
 
-    def __init__(self, passages: Iterable[tuple[str, str]], params: Bm25Params):
-        self.doc_ids: list[str] = []
-        self.vocabulary: dict[str, int] = {}
-        rows: list[list[int]] = []
+    @classmethod
+    def build(cls, passages: Iterable[tuple[str, str]], params: Bm25Params) -> "Bm25Index":
+        """Indexes (doc id, text) pairs.
+
+        A passage without a single term is left out, as Lucene leaves it out: it can never match.
+
+        Raises:
+            InputError: no passage has a term.
+        """
+        doc_ids: list[str] = []
+        terms: dict[str, int] = {}
+        rows, lengths = TermRows(), array("i")
         for doc_id, text in passages:
-            if terms := analyze(text):
-                self.doc_ids.append(doc_id)
-                rows.append([self.vocabulary.setdefault(term, len(self.vocabulary)) for term in terms])
-        if not rows:
+            lengths.append(len(text))
+            if found := analyze(text):
+                doc_ids.append(doc_id)
+                rows.append(terms.setdefault(term, len(terms)) for term in found)
+        if not doc_ids:
             raise InputError("no passage has a single term to index", hint="check the passages file")
-        self._bm25 = bm25s.BM25(k1=params.k1, b=params.b, method="lucene")
-        self._bm25.index((rows, self.vocabulary), create_empty_token=False, show_progress=False)
+        scores = bm25s.BM25(k1=params.k1, b=params.b, method="lucene")
+        scores.scores = scores.build_index_from_ids(range(len(terms)), rows, show_progress=False)
+        return cls(doc_ids, terms, scores, params, float(np.median(lengths)))
 
     def search(self, query_id: str, query: str, k: int) -> list[ScoredDoc]:
         """The best k passages that share a term with the query, ties by doc id descending."""
-        terms = [self.vocabulary[term] for term in analyze(query) if term in self.vocabulary]
+        terms = [term for word in analyze(query) if (term := self.terms.get(word)) is not None]
         if not terms:
             return []
-        scores: Float32[np.ndarray, " docs"] = self._bm25.get_scores_from_ids(terms)
+        scores: Float32[np.ndarray, " docs"] = self.scores.get_scores_from_ids(terms)
         # Every doc as good as the k-th, so that the cut between ties does not depend on the order of the file.
         floor = np.partition(scores, -k)[-k] if k < len(scores) else 0.0
         best = np.flatnonzero((scores >= floor) & (scores > 0))
-        return ranked(ScoredDoc(query_id, self.doc_ids[i], float(scores[i])) for i in best)[:k]
+        return ranked(ScoredDoc(query_id, self.doc_ids[int(i)], float(scores[i])) for i in best)[:k]
 
 
 def analyze(text: str) -> list[str]:
@@ -92,10 +127,13 @@ def analyze(text: str) -> list[str]:
     return [_stem(word) for word in words if word not in STOP_WORDS and word.strip("_")]
 
 
-def retrieve(index: Bm25Index, queries: Mapping[str, str], k: int) -> Iterator[ScoredDoc]:
-    """Yields the best k passages of each query, in the order of the queries."""
+def retrieve(
+    index: Bm25Index, queries: Mapping[str, str], k: int, ignore_identical_ids: bool = False
+) -> Iterator[ScoredDoc]:
+    """Yields the best k passages of each query, in the order of the queries; without that of the query's own id."""
     for query_id, query in queries.items():
-        yield from index.search(query_id, query, k)
+        found = index.search(query_id, query, k + ignore_identical_ids)
+        yield from [doc for doc in found if not (ignore_identical_ids and doc.doc_id == query_id)][:k]
 
 
 @cache

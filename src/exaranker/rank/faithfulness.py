@@ -164,7 +164,7 @@ def _score(reranker: Reranker, scores: Scores, texts: Iterable[QueryPassage]) ->
 
 def _bm25(query: str, texts: Sequence[str]) -> list[float]:
     """Scores of the sentences as a collection of their own."""
-    index = Bm25Index(((str(number), text) for number, text in enumerate(texts)), Bm25Params())
+    index = Bm25Index.build(((str(number), text) for number, text in enumerate(texts)), Bm25Params())
     found = {doc.doc_id: doc.score for doc in index.search("", query, len(texts))}
     return [found.get(str(number), 0.0) for number in range(len(texts))]
 

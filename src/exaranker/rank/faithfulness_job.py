@@ -16,8 +16,8 @@ from exaranker.rank.faithfulness import ExplainedPassage, measure
 from exaranker.rank.inputs import check_lengths
 from exaranker.rank.job import job_key
 from exaranker.rank.reranker import MAX_LENGTH, Reranker
-from exaranker.resume import Partial
-from exaranker.trec import read_texts
+from exaranker.resume import Partial, chunked
+from exaranker.texts.rows import read_texts
 
 VERSION = 1  # of the measures: finished windows of another version are measured again
 WINDOW = 32  # explanations between two saves
@@ -91,7 +91,7 @@ def _drawn(rng: random.Random, rows: Sequence[Row], query_id: str) -> str:
 
 def _read(job: FaithfulnessJob) -> tuple[list[Row], list[ExplainedPassage]]:
     rows = read_explanations(job.explanations)
-    queries = read_texts(job.queries)
+    queries = read_texts(job.queries, part="queries")
     passages = read_texts(job.passages, wanted={row["doc_id"] for row in rows})
     for line, row in enumerate(rows, start=1):
         for name, known, path in (("query_id", queries, job.queries), ("doc_id", passages, job.passages)):
@@ -110,9 +110,8 @@ def _measured(
     reranker: Reranker, rows: Sequence[Row], pairs: Sequence[ExplainedPassage], partial: Partial
 ) -> list[Row]:
     figures = partial.map(
-        lambda window: measure(reranker, window),
-        pairs,
-        size=WINDOW,
+        lambda window, _: measure(reranker, window),
+        chunked(pairs, WINDOW),
         identity=list,
         desc="measure",
         unit="passage",

@@ -2,15 +2,19 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from exaranker.errors import InputError, nearest
 from exaranker.logs import warn
 from exaranker.rank.loaded_model import LoadedModel
+from exaranker.rank.long_documents import Window
 from exaranker.templates import encode_input
+from exaranker.texts.kept import KeptTexts
+from exaranker.texts.sources import TextSource
 from exaranker.tokenization import unknown_share
-from exaranker.trec import ScoredDoc, by_query, ranked, read_run, read_run_rows, read_texts
+from exaranker.trec import ScoredDoc, by_query, ranked, read_run, read_run_rows
 
 DEPTH_BY = ("score", "rank")
 UNREADABLE = 0.2  # share of a text's characters that the vocabulary lacks, from which on its scores say little
@@ -18,28 +22,40 @@ LOOKED_AT = 10_000  # passages that are looked at for such characters: 1 or 2 se
 
 
 class Inputs(NamedTuple):
-    """The candidates to score, by query, and the texts they name."""
+    """The candidates to score, by query, and the texts they name; those of passages lie on disk."""
 
     candidates: list[ScoredDoc]
-    queries: dict[str, str]
-    passages: dict[str, str]
+    queries: Mapping[str, str]
+    passages: Mapping[str, str]
+    windows: Mapping[tuple[str, str], Window] = {}  # of (query id, doc id): the part of a document that stands for it
 
     def pairs(self, docs: Sequence[ScoredDoc]) -> list[tuple[str, str]]:
         """Query and passage of each candidate."""
-        return [(self.queries[doc.query_id], self.passages[doc.doc_id]) for doc in docs]
+        return [(self.queries[doc.query_id], self._passage(doc)) for doc in docs]
+
+    def within(self, windows: Mapping[tuple[str, str], Window]) -> "Inputs":
+        """The same with a part of each document."""
+        return self._replace(windows=windows)
+
+    def _passage(self, doc: ScoredDoc) -> str:
+        window = self.windows.get((doc.query_id, doc.doc_id))
+        return self.passages[doc.doc_id][slice(*(window or (None,)))]
 
 
-def read_candidates(run: Path, depth: int | None, depth_by: str) -> list[ScoredDoc]:
+def read_candidates(
+    run: Path, depth: int | None = None, depth_by: str = DEPTH_BY[0], ignore_identical_ids: bool = False
+) -> list[ScoredDoc]:
     """The passages of a run to score: the best `depth` of each query by their score, or by the rank column.
 
-    Says so if the two would not choose the same passages.
+    Says so if the two would not choose the same passages. Those with their query's id may be left out, as BEIR's
+    ArguAna and Quora need.
 
     Raises:
         InputError: the run is bad, or a rank that is needed is not a whole number.
     """
     if depth_by not in DEPTH_BY:
         raise InputError(f"depth_by is {depth_by!r}", hint=nearest(depth_by, DEPTH_BY))
-    found = by_query(read_run(run))
+    found = by_query(doc for doc in read_run(run) if not (ignore_identical_ids and doc.doc_id == doc.query_id))
     if depth is None:
         return [doc for docs in found.values() for doc in ranked(docs)]
     ranks = _read_ranks(run, strict=depth_by == "rank")
@@ -57,26 +73,27 @@ def read_candidates(run: Path, depth: int | None, depth_by: str) -> list[ScoredD
 
 
 def read_inputs(
-    run: Path, queries: Path, passages: Path, depth: int | None = None, depth_by: str = DEPTH_BY[0]
+    run: Path, candidates: list[ScoredDoc], queries: TextSource, passages: TextSource, folder: Path
 ) -> Inputs:
-    """Reads the run and only those passages that it names.
+    """Reads the texts that the run's candidates name, in one pass; `folder` has room for those of the passages.
 
     Raises:
         InputError: an id is missing; names the run's line.
     """
-    candidates = read_candidates(run, depth, depth_by)
-    query_texts = read_texts(queries)
-    _require(run, "query", [doc.query_id for doc in candidates], query_texts, queries)
-    passage_texts = read_texts(passages, wanted={doc.doc_id for doc in candidates})
-    _require(run, "passage", [doc.doc_id for doc in candidates], passage_texts, passages)
+    query_texts = dict(queries)
+    _require(run, "query", [doc.query_id for doc in candidates], query_texts, queries.name)
+    passage_texts = KeptTexts(passages.select({doc.doc_id for doc in candidates}), folder)
+    _require(run, "passage", [doc.doc_id for doc in candidates], passage_texts, passages.name)
     used = {query_id: query_texts[query_id] for query_id in dict.fromkeys(doc.query_id for doc in candidates)}
     if without := len(query_texts) - len(used):
         warn(f"{without} of {len(query_texts)} queries have no candidates in {run}")
     return Inputs(candidates, used, passage_texts)
 
 
-def check_lengths(model: LoadedModel, queries: Mapping[str, str], max_length: int, path: Path) -> None:
-    """Checks that each query fits beside the template's words, before hours of work.
+def check_lengths(
+    model: LoadedModel, queries: Mapping[str, str], max_length: int, path: str | Path, window: int = 0
+) -> None:
+    """Checks that each query fits beside the template's words and a window of a document, before hours of work.
 
     Raises:
         InputError: one does not; names it, and the option that would let it in.
@@ -94,11 +111,17 @@ def check_lengths(model: LoadedModel, queries: Mapping[str, str], max_length: in
             path=path,
             hint=f"shorten them, or give --max_length {max(needed.values())} or more",
         )
+    if window and (most := max(needed.values())) + window > max_length:
+        raise InputError(
+            f"a window of {window} tokens does not fit beside the longest query, which needs {most} of {max_length}",
+            path=path,
+            hint=f"give --max_length {most + window} or more, or a smaller --passage_length",
+        )
 
 
 def warn_of_unknown(model: LoadedModel, inputs: Inputs) -> None:
     """Says how many texts are in characters that the vocabulary lacks: they become `<unk>`, and their scores ties."""
-    passages = dict(list(inputs.passages.items())[:LOOKED_AT])
+    passages = dict(islice(inputs.passages.items(), LOOKED_AT))
     for what, texts in (("queries", inputs.queries), ("passages", passages)):
         shares = {name: unknown_share(model.tokenizer, text) for name, text in texts.items()}
         if unreadable := [name for name, share in shares.items() if share > UNREADABLE]:
@@ -122,13 +145,13 @@ def _read_ranks(run: Path, strict: bool) -> dict[tuple[str, str], int]:
     return ranks
 
 
-def _require(run: Path, what: str, ids: Iterable[str], known: Mapping[str, str], path: Path) -> None:
+def _require(run: Path, what: str, ids: Iterable[str], known: Mapping[str, str], source: str) -> None:
     missing = [identifier for identifier in dict.fromkeys(ids) if identifier not in known]
     if not missing:
         return
     field = "query_id" if what == "query" else "doc_id"
     raise InputError(
-        f"{what} id {missing[0]!r} is not in {path} ({len(missing)} such ids)",
+        f"{what} id {missing[0]!r} is not in {source} ({len(missing)} such ids)",
         path=run,
         line=next(row.line for row in read_run_rows(run) if getattr(row.doc, field) == missing[0]),
         hint=f"give the {'queries' if what == 'query' else 'passages'} that this run was made from",

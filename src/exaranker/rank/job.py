@@ -6,20 +6,30 @@ ends with the same bytes.
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import jax
 
 from exaranker import __version__
 from exaranker.errors import InputError
 from exaranker.files import claim_outputs, sha256_json, write_text
 from exaranker.logs import warn
-from exaranker.rank.inputs import DEPTH_BY, Inputs, check_lengths, read_inputs, warn_of_unknown
-from exaranker.rank.reranker import Explanation, Reranker
-from exaranker.resume import Partial
+from exaranker.rank.inputs import DEPTH_BY, Inputs, check_lengths, read_candidates, read_inputs, warn_of_unknown
+from exaranker.rank.long_documents import LONG, BestWindow, LongDocuments, Window, best_windows
+from exaranker.rank.merge import explanations_of
+from exaranker.rank.reranker import Explanation, Reranker, default_token_budget, pairs_at_once
+from exaranker.rank.shards import Shard, Sizes, explanation_windows, of_shard, scoring_windows
+from exaranker.resume import Advance, Partial
+from exaranker.texts.rows import Title
+from exaranker.texts.sources import open_texts
 from exaranker.trec import ScoredDoc, by_query, ranked, write_run
 
-EXPLAIN_WINDOW = 128  # pairs explained between two saves
+EXPLAIN_WINDOW = 64  # pairs explained between two saves: some 16 of each label are decoded side by side
 PROBED = 8  # pairs that are explained before anything is scored, to see whether the checkpoint can
 
 
@@ -28,38 +38,66 @@ class RerankJob:
     """What `exaranker rerank` is given."""
 
     checkpoint: Path
-    queries: Path
-    passages: Path
+    queries: str | Path  # what `open_texts` reads: files, folders, ir_datasets ids, Lucene indexes
+    passages: str | Path
     run: Path
     output: Path
     depth: int | None = None  # best passages of each query to rerank; the others are left out of the output
     depth_by: str = DEPTH_BY[0]  # "score" or "rank": which of the run's columns says what is best
+    ignore_identical_ids: bool = False  # leave out passages with their query's own id
     explain_top_k: int = 0  # passages of each query to explain
     max_length: int = 512
     token_budget: int | None = None
     dtype: str | None = None
     base: Path | None = None  # of an adapter, if it is not where it was in training
+    title: Title = "first"  # where a passage's title is put
+    long: str = LONG[0]  # how a document is scored that is longer than an input
+    passage_length: int = LongDocuments.length  # tokens of its windows
+    passage_stride: int = LongDocuments.stride
+    shard_index: int = 0  # which of `num_shards` processes this one is
+    num_shards: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shard_index < self.num_shards:
+            problem = f"--shard_index {self.shard_index} of --num_shards {self.num_shards}"
+            raise InputError(problem, hint="expected 0 to num_shards - 1")
+
+    @property
+    def shard(self) -> Shard:
+        """The part of the job that this process does."""
+        return Shard(self.shard_index, self.num_shards)
+
+    @property
+    def target(self) -> Path:
+        """The run that is written: the output, or this shard's part of it."""
+        return self.output.with_name(self.output.name + self.shard.suffix)
 
     @property
     def explanations(self) -> Path:
         """The file of the explanations: no two outputs share it."""
-        return self.output.with_name(self.output.name + ".explanations.jsonl")
+        return explanations_of(self.target)
+
+    @property
+    def documents(self) -> LongDocuments:
+        """How documents are cut."""
+        return LongDocuments(self.long, self.passage_length, self.passage_stride)
 
 
 def rerank(job: RerankJob) -> None:
-    """Reranks a run and writes `job.output`, and `job.explanations` if asked for.
+    """Reranks a run, or a shard of it, and writes `job.target`, and `job.explanations` if asked for.
 
     Raises:
         InputError: a file is bad or an output too, an id of the run is not in the queries or passages, a query does
             not fit, there is no checkpoint, or it gives no explanations or scores that are no numbers.
     """
-    outputs = [job.output, *([job.explanations] if job.explain_top_k else [])]
+    outputs = [job.target, *([job.explanations] if job.explain_top_k else [])]
     with claim_outputs(*outputs, inputs=(job.queries, job.passages, job.run, job.checkpoint)):
-        inputs = read_inputs(job.run, job.queries, job.passages, job.depth, job.depth_by)
+        inputs = _read(job)
         reranker = Reranker.from_checkpoint(
             job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype, base=job.base
         )
-        check_lengths(reranker.model, inputs.queries, job.max_length, job.queries)
+        window = job.passage_length if job.documents.has_windows else 0
+        check_lengths(reranker.model, inputs.queries, job.max_length, job.queries, window)
         warn_of_unknown(reranker.model, inputs)
         _say_what_is_there(job)
         if job.explain_top_k:
@@ -67,24 +105,38 @@ def rerank(job: RerankJob) -> None:
         _write(job, reranker, inputs)
 
 
+def _read(job: RerankJob) -> Inputs:
+    candidates = read_candidates(job.run, job.depth, job.depth_by, job.ignore_identical_ids)
+    queries, passages = open_texts(job.queries, "queries"), open_texts(job.passages, "passages", job.title)
+    budget = (job.token_budget or default_token_budget()) * jax.local_device_count()
+    candidates = of_shard(candidates, job.shard, _sizes(job, pairs_at_once(budget)))
+    return read_inputs(job.run, candidates, queries, passages, job.output.parent)
+
+
+def _sizes(job: RerankJob, window: int) -> Sizes:
+    return Sizes(window, EXPLAIN_WINDOW, job.explain_top_k)
+
+
 def _write(job: RerankJob, reranker: Reranker, inputs: Inputs) -> None:
-    key = job_key(reranker)
-    scores = Partial(job.output, key)
-    scored = _score(reranker, inputs, scores)
+    key = job_key(reranker, asdict(job.documents))
+    scores = Partial(job.target, key)
+    found = _score(job, reranker, inputs, scores)
+    scored = [doc._replace(score=best.score) for doc, best in zip(inputs.candidates, found, strict=True)]
     _refuse_nan(job, scored)
     explanations = Partial(job.explanations, key) if job.explain_top_k else None
     if explanations is not None:
         best = [doc for docs in by_query(scored).values() for doc in ranked(docs)[: job.explain_top_k]]
-        _write_explanations(job.explanations, best, _explain(reranker, inputs, best, explanations))
-    write_run(job.output, scored, tag=f"exaranker-{reranker.model.card.template.name}")
-    for partial in filter(None, (scores, explanations)):
-        partial.remove()
+        windows = {doc[:2]: one.window for doc, one in zip(scored, found, strict=True)}
+        _explain(job, reranker, inputs.within(windows) if job.documents.has_windows else inputs, best, explanations)
+    write_run(job.target, scored, tag=f"exaranker-{reranker.model.card.template.name}")
+    for kept in filter(None, (scores, explanations)):
+        kept.remove()
 
 
 def _say_what_is_there(job: RerankJob) -> None:
     """Says which files of an earlier job are replaced, and which one stays beside a run it is not of."""
-    if job.output.exists():
-        warn(f"{job.output} is there already and will be replaced")
+    if job.target.exists():
+        warn(f"{job.target} is there already and will be replaced")
     if job.explanations.exists():
         fate = "will be replaced" if job.explain_top_k else "stays: it explains an earlier run, not this one"
         warn(f"{job.explanations} is there already and {fate}")
@@ -106,25 +158,27 @@ def _require_explanations(job: RerankJob, reranker: Reranker, inputs: Inputs) ->
         )
 
 
-def job_key(reranker: Reranker) -> str:
+def job_key(reranker: Reranker, *settings: Any) -> str:
     """A digest of everything that the scores depend on, to the last bit, beside the pairs of their own window."""
-    return sha256_json([__version__, reranker.max_length, reranker.token_budget, reranker.model.fingerprint()])
+    settings = (reranker.max_length, reranker.token_budget, *settings)
+    return sha256_json([__version__, settings, reranker.model.fingerprint()])
 
 
-def _score(reranker: Reranker, inputs: Inputs, partial: Partial) -> list[ScoredDoc]:
-    def compute(docs: Sequence[ScoredDoc]) -> list[float]:
-        return reranker.score_window(inputs.pairs(docs)).tolist()
+def _score(job: RerankJob, reranker: Reranker, inputs: Inputs, kept: Partial) -> list[BestWindow]:
+    def compute(docs: Sequence[ScoredDoc], advance: Advance) -> list[BestWindow]:
+        pairs = inputs.pairs(docs)
+        cut = [job.documents.windows(reranker.model.tokenizer, passage) for _, passage in pairs]
+        return best_windows(pairs, cut, partial(reranker.score_window, advance=advance))
 
-    scores = partial.map(
+    found = kept.map(
         compute,
-        inputs.candidates,
-        size=reranker.window,
+        scoring_windows(inputs.candidates, reranker.window),
         identity=lambda doc: inputs.pairs([doc]),
         desc="score",
         unit="passage",
         total=len(inputs.candidates),
     )
-    return [doc._replace(score=score) for doc, score in zip(inputs.candidates, scores, strict=True)]
+    return [BestWindow(score, Window(*window)) for score, window in found]
 
 
 def _refuse_nan(job: RerankJob, scored: Sequence[ScoredDoc]) -> None:
@@ -137,27 +191,36 @@ def _refuse_nan(job: RerankJob, scored: Sequence[ScoredDoc]) -> None:
             )
 
 
-def _explain(reranker: Reranker, inputs: Inputs, docs: Sequence[ScoredDoc], partial: Partial) -> list[Explanation]:
-    def compute(window: Sequence[ScoredDoc]) -> list[Explanation]:
-        return reranker.explain(inputs.pairs(window), scores=[doc.score for doc in window])
+def _explain(job: RerankJob, reranker: Reranker, inputs: Inputs, best: Sequence[ScoredDoc], kept: Partial) -> None:
+    """Writes one JSON object a line, best passage first within each query."""
 
-    explained = partial.map(
+    def compute(docs: Sequence[ScoredDoc], advance: Advance) -> list[Explanation]:
+        return reranker.explain(inputs.pairs(docs), scores=[doc.score for doc in docs], advance=advance)
+
+    explained = kept.map(
         compute,
-        docs,
-        size=EXPLAIN_WINDOW,
+        explanation_windows(best, inputs.candidates, _sizes(job, reranker.window)),
         identity=lambda doc: [inputs.pairs([doc]), doc.score],
         desc="explain",
         unit="passage",
-        total=len(docs),
+        total=len(best),
     )
-    return [Explanation(*fields) for fields in explained]
+    rows = zip(_ranks(best), best, explained, strict=True)
+    lines = [json.dumps(_row(rank, doc, fields, inputs), ensure_ascii=False) + "\n" for rank, doc, fields in rows]
+    write_text(job.explanations, "".join(lines))
 
 
-def _write_explanations(path: Path, docs: Sequence[ScoredDoc], explanations: Iterable[Explanation]) -> None:
-    """One JSON object a line, best passage first within each query."""
-    lines, ranks = [], dict.fromkeys((doc.query_id for doc in docs), 0)
-    for doc, explanation in zip(docs, explanations, strict=True):
+def _row(rank: int, doc: ScoredDoc, explained: Sequence[Any], inputs: Inputs) -> dict[str, Any]:
+    """A line of the explanations; of a document that was scored by windows it has the one that won."""
+    row = {"query_id": doc.query_id, "doc_id": doc.doc_id, "rank": rank, **Explanation(*explained)._asdict()}
+    if (window := inputs.windows.get(doc[:2])) is not None:
+        [(_, text)] = inputs.pairs([doc])
+        row["window"] = {"start": window.start, "end": window.end, "text": text}
+    return row
+
+
+def _ranks(docs: Iterable[ScoredDoc]) -> Iterator[int]:
+    ranks: Counter[str] = Counter()
+    for doc in docs:
         ranks[doc.query_id] += 1
-        row = {"query_id": doc.query_id, "doc_id": doc.doc_id, "rank": ranks[doc.query_id], **explanation._asdict()}
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_text(path, "".join(lines))
+        yield ranks[doc.query_id]

@@ -21,6 +21,7 @@ from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.length_buckets import PaddedTexts, length_batches, pad_batch, static_length
 from exaranker.rank.loaded_model import LoadedModel, probability
 from exaranker.rank.why import Why, explain_why
+from exaranker.resume import Advance, unheard
 from exaranker.templates import cut_passage, encode_input, explanation_prefix
 
 MAX_LENGTH = 512  # what T5 was trained with, and the reference recipes' input length
@@ -111,7 +112,7 @@ class Reranker:
     @property
     def window(self) -> int:
         """Pairs that are sorted by length together; scores of one window do not depend on any other."""
-        return max(1, WINDOW_BATCHES * self.token_budget // MEAN_TOKENS)
+        return pairs_at_once(self.token_budget)
 
     def score(self, pairs: Iterable[QueryPassage], *, as_probability: bool = False) -> Iterator[float]:
         """Log-odds of relevance, in the order of the pairs, streaming: memory does not grow with their number.
@@ -123,17 +124,14 @@ class Reranker:
             scores = self.score_window(window).tolist()
             yield from map(probability, scores) if as_probability else scores
 
-    def score_window(self, pairs: Sequence[QueryPassage]) -> Float32[np.ndarray, " pairs"]:
-        """Scores all pairs at once, sorted by length."""
-        scores = np.empty(len(pairs), np.float32)
+    def score_window(self, pairs: Sequence[QueryPassage], advance: Advance = unheard) -> Float32[np.ndarray, " pairs"]:
+        """Scores all pairs at once, sorted by length; `advance` is told after each batch which share is done."""
+        scores, done = np.empty(len(pairs), np.float32), 0
         inputs = [self.encode(query, passage) for query, passage in pairs]
-        running: deque[tuple[PaddedTexts, Array]] = deque()
-        for batch in self._batches(inputs):
-            running.append((batch, self.model.log_odds(batch.tokens)))
-            if len(running) > IN_FLIGHT:
-                _collect(scores, *running.popleft())
-        for finished in running:
-            _collect(scores, *finished)
+        for indices, log_odds in self._computed(inputs):
+            scores[indices] = log_odds
+            done += len(indices)
+            advance(done / len(pairs))
         return scores
 
     def rank(
@@ -159,8 +157,11 @@ class Reranker:
         pairs: Iterable[QueryPassage],
         scores: Iterable[float] | None = None,
         max_new_tokens: int = EXPLANATION_TOKENS,
+        advance: Advance = unheard,
     ) -> list[Explanation]:
         """Decodes an explanation per pair, greedily, after the label its score implies; known scores are not redone.
+
+        `advance` is told after each batch which share is done.
 
         Raises:
             TypeError: a pair or a score is of another type; names it.
@@ -172,7 +173,9 @@ class Reranker:
         texts: dict[int, str] = {}
         for relevant in (True, False):
             chosen = [index for index, score in enumerate(scores) if (score > 0) == relevant]
-            texts |= self._explain_label(relevant, pairs, chosen, max_new_tokens)
+            for explained in self._explain_label(relevant, pairs, chosen, max_new_tokens):
+                texts |= explained
+                advance(len(texts) / len(pairs))
         words = (self.model.card.template.irrelevant, self.model.card.template.relevant)
         return [Explanation(words[score > 0], score, texts[index]) for index, score in enumerate(scores)]
 
@@ -232,6 +235,15 @@ class Reranker:
         """What is read of a passage: a long one loses its end."""
         return cut_passage(self.model.tokenizer, self.model.card.template, query, passage, self.max_length)
 
+    def _computed(self, inputs: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Float32[np.ndarray, " rows"]]]:
+        """Which inputs each finished batch held, and their log-odds; a few batches are computed ahead."""
+        running: deque[tuple[PaddedTexts, Array]] = deque()
+        for batch in self._batches(inputs):
+            running.append((batch, self.model.log_odds(batch.tokens)))
+            if len(running) > IN_FLIGHT:
+                yield _collect(*running.popleft())
+        yield from (_collect(*finished) for finished in running)
+
     def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[PaddedTexts]:
         devices = self.model.mesh.size
         return length_batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=devices)
@@ -243,20 +255,18 @@ class Reranker:
 
     def _explain_label(
         self, relevant: bool, pairs: Sequence[QueryPassage], chosen: list[int], max_new_tokens: int
-    ) -> dict[int, str]:
-        """Explanations of the chosen pairs, all of one label; in groups sorted by length."""
+    ) -> Iterator[dict[int, str]]:
+        """Explanations of the chosen pairs, all of one label, a batch at a time; sorted by length."""
         rows = EXPLANATION_ROWS * self.model.mesh.size
         prefix = explanation_prefix(self.model.tokenizer, self.model.card.template, relevant)
         inputs = {index: self.encode(*pairs[index]) for index in chosen}
         order = sorted(chosen, key=lambda index: -len(inputs[index]))
-        texts: dict[int, str] = {}
         for start in range(0, len(order), rows):
             group = order[start : start + rows]
             length = static_length(len(inputs[group[0]]), self.max_length)
             batch = pad_batch([inputs[index] for index in group], list(range(len(group))), (rows, length))
             generated = self.model.generate(batch.tokens, prefix, max_new_tokens=max_new_tokens)
-            texts |= {index: self._on_one_line(ids) for index, ids in zip(group, generated, strict=False)}
-        return texts
+            yield {index: self._on_one_line(ids) for index, ids in zip(group, generated, strict=False)}
 
     def _on_one_line(self, ids: Sequence[int]) -> str:
         return " ".join(self.model.tokenizer.decode(ids).split())
@@ -267,5 +277,14 @@ def default_token_budget() -> int:
     return TOKEN_BUDGET.get(jax.default_backend(), ACCELERATOR_TOKEN_BUDGET)
 
 
-def _collect(scores: Float32[np.ndarray, " pairs"], batch: PaddedTexts, log_odds: Float32[Array, " rows"]) -> None:
-    scores[batch.indices] = np.asarray(log_odds)[: len(batch.indices)]
+def pairs_at_once(token_budget: int) -> int:
+    """Pairs of a scoring window, for a batch's tokens on all devices together.
+
+    >>> pairs_at_once(1024)
+    256
+    """
+    return max(1, WINDOW_BATCHES * token_budget // MEAN_TOKENS)
+
+
+def _collect(batch: PaddedTexts, log_odds: Float32[Array, " rows"]) -> tuple[list[int], Float32[np.ndarray, " rows"]]:
+    return batch.indices, np.asarray(log_odds)[: len(batch.indices)]

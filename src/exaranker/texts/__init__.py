@@ -1,0 +1,1 @@
+"""Queries and passages, wherever they are: files, folders, ir_datasets ids, Lucene indexes."""
