@@ -73,9 +73,17 @@ def read_candidates(
 
 
 def read_inputs(
-    run: Path, candidates: list[ScoredDoc], queries: TextSource, passages: TextSource, folder: Path
+    run: Path,
+    candidates: list[ScoredDoc],
+    queries: TextSource,
+    passages: TextSource,
+    folder: Path,
+    *,
+    are_all: bool = True,
 ) -> Inputs:
     """Reads the texts that the run's candidates name, in one pass; `folder` has room for those of the passages.
+
+    Says how many queries have none, if the candidates are those of the whole run.
 
     Raises:
         InputError: an id is missing; names the run's line.
@@ -85,7 +93,7 @@ def read_inputs(
     passage_texts = KeptTexts(passages.select({doc.doc_id for doc in candidates}), folder)
     _require(run, "passage", [doc.doc_id for doc in candidates], passage_texts, passages.name)
     used = {query_id: query_texts[query_id] for query_id in dict.fromkeys(doc.query_id for doc in candidates)}
-    if without := len(query_texts) - len(used):
+    if are_all and (without := len(query_texts) - len(used)):
         warn(f"{without} of {len(query_texts)} queries have no candidates in {run}")
     return Inputs(candidates, used, passage_texts)
 

@@ -110,7 +110,8 @@ def _read(job: RerankJob) -> Inputs:
     queries, passages = open_texts(job.queries, "queries"), open_texts(job.passages, "passages", job.title)
     budget = (job.token_budget or default_token_budget()) * jax.local_device_count()
     candidates = of_shard(candidates, job.shard, _sizes(job, pairs_at_once(budget)))
-    return read_inputs(job.run, candidates, queries, passages, job.output.parent)
+    folder = job.output.parent
+    return read_inputs(job.run, candidates, queries, passages, folder, are_all=job.num_shards == 1)
 
 
 def _sizes(job: RerankJob, window: int) -> Sizes:
