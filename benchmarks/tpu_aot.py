@@ -20,15 +20,15 @@ from exaranker.files import read_json, write_json
 MODELS = ("t5_1_0/base", "t5_1_0/large", "t5_1_0/3b", "t5_1_0/11b")
 TOPOLOGIES = ("v5e:2x4", "v5e:4x4", "v4:2x2x2", "v5p:2x2x2", "v6e:4x4")
 STEPS = ("train", "rerank")
-RECIPE = "t5x_configs/exaranker_base.gin"  # AdamW, 128 rows of 512 + 512 tokens; the same for every size
+RECIPE = ("t5x_configs/exaranker_base.gin",)  # AdamW, 128 rows of 512 + 512 tokens; the same for every size
 GIB = 2**30
 Cell = Mapping[str, Any]
 
 
-def compile_cell(step: str, model: str, topology: str, recipe: str, libtpu: str, timeout: float) -> Cell:
+def compile_cell(step: str, model: str, topology: str, recipe: list[str], libtpu: str, timeout: float) -> Cell:
     """The figures of one cell, or what went wrong."""
     script = str(Path(__file__).with_name("tpu_cell.py"))
-    words = ["--step", step, "--model", model, "--topology", topology, "--recipe", recipe, "--libtpu", libtpu]
+    words = ["--step", step, "--model", model, "--topology", topology, "--libtpu", libtpu, "--recipe", *recipe]
     try:
         done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--topologies", nargs="+", default=TOPOLOGIES, help="(default: %(default)s)")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument(
-        "--recipe", default=RECIPE, help="experiment that says all but the model (default: %(default)s)"
+        "--recipe", nargs="+", default=RECIPE, help="gin files that say all but the model (default: %(default)s)"
     )
     parser.add_argument("--timeout", type=float, default=1200.0, help="seconds per cell (default: %(default)s)")
     parser.add_argument(

@@ -80,7 +80,8 @@ def train_program(config: TrainConfig, devices: list[Any]) -> Program:
         with layout(again.mesh):
             return again.step.lower(again.abstract, abstract_batch(again.config, again.mesh))
 
-    flops = train_flops(config.model, setup.abstract.params, abstract_batch(config, setup.mesh))
+    batch = abstract_batch(config, setup.mesh)
+    flops = train_flops(config.model, setup.abstract.params, batch, setup.abstract.frozen)
     return Program(lower, config.model, dict(setup.mesh.shape), flops, config.num_microbatches)
 
 
@@ -160,7 +161,7 @@ def roofline(cell: dict[str, Any], device: Any) -> dict[str, Any]:
     return {"seconds": seconds, "bound": bound, "step_seconds": seconds[bound], "peak_flops": chip.bf16_flops}
 
 
-def first_that_fits(step: str, model: str, recipe: str, devices: list[Any]) -> dict[str, Any]:
+def first_that_fits(step: str, model: str, recipe: list[str], devices: list[Any]) -> dict[str, Any]:
     """The figures of the first layout that fits, or of the last one tried."""
     tried: list[TrainConfig] = []
     for chosen in LAYOUTS if step == "train" else LAYOUTS[:1]:
@@ -178,17 +179,19 @@ def first_that_fits(step: str, model: str, recipe: str, devices: list[Any]) -> d
     return cell
 
 
-def configuration(model: str, recipe: str, chosen: Mapping[str, str]) -> TrainConfig:
+def configuration(model: str, recipe: list[str], chosen: Mapping[str, str]) -> TrainConfig:
     """The recipe with this model; scanned, so that it compiles in a time that does not grow with depth."""
     required = ("MODEL_DIR", "VOCABULARY_PATH", "DATASET_DIR", "INITIAL_CHECKPOINT_PATH")
     bindings = [f"include 'models/{model}.gin'", "SCAN_LAYERS = True", *(f"{name} = 'unused'" for name in required)]
     bindings += [f"{name} = {value}" for name, value in chosen.items()]
-    return build(TrainConfig, parse_gin([recipe], bindings)).config
+    return build(TrainConfig, parse_gin(recipe, bindings)).config
 
 
 def topology_devices(name: str) -> list[Any]:
     # A v4 chip is one device only in "megacore" mode, which is how Cloud TPU runs it.
-    options = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
+    if name == "v5e:1x1":  # a host of its own, with one chip instead of four
+        options["chips_per_host_bounds"] = (1, 1, 1)
     return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
 
 
@@ -196,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--step", choices=("train", "rerank"), required=True)
     parser.add_argument("--model", required=True, help="file of gin/models, without .gin")
-    parser.add_argument("--recipe", required=True, help="experiment that says all but the model")
+    parser.add_argument("--recipe", nargs="+", required=True, help="gin files that say all but the model")
     parser.add_argument("--topology", required=True, help="such as v5e:2x4")
     parser.add_argument("--libtpu", required=True, help="folder that libtpu was installed into")
     args = parser.parse_args()

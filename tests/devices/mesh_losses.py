@@ -1,5 +1,6 @@
 """Run on virtual devices by test_partitioning.py: trains the same steps on several meshes and prints what happened."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ from exaranker.checkpoints.training_state import TrainCheckpoints
 from exaranker.devices.mesh import MeshConfig, global_batch
 from exaranker.models import ModelConfig
 from exaranker.models.decoder import DecoderConfig
+from exaranker.models.lora import Lora
 from exaranker.models.t5 import T5Config
 from exaranker.train.config import DataConfig, TrainConfig
-from exaranker.train.optimizers import Adafactor
+from exaranker.train.optimizers import Adafactor, AdamW, LearningRate
 from exaranker.train.setup import Setup, assemble, batch_shapes, layout, random_state
 from exaranker.train.step import TrainState
 
@@ -36,11 +38,17 @@ MODELS: dict[str, ModelConfig] = {
     # Fewer key heads than a tensor axis of 8 has devices.
     "decoder": DecoderConfig(num_kv_heads=4, num_layers=2, scan_layers=True, remat="full", **SIZES),
 }
+MODELS["adapter"] = MODELS["decoder"]
+OF_ADAPTER = ("one", "fsdp4_tensor2")
 
 
-def config(model: ModelConfig, mesh: MeshConfig) -> TrainConfig:
+def config(name: str, mesh: MeshConfig) -> TrainConfig:
     data = DataConfig("unused", {"inputs": 16, "targets": 8}, batch_size=8, pack=False)
-    return TrainConfig("unused", model, data, STEPS, optimizer=Adafactor(min_dim_size_to_factor=16), mesh=mesh)
+    run = TrainConfig("unused", MODELS[name], data, STEPS, optimizer=Adafactor(min_dim_size_to_factor=16), mesh=mesh)
+    if name != "adapter":
+        return run
+    adamw = AdamW(LearningRate(0.01, warmup_steps=0))
+    return dataclasses.replace(run, lora=Lora(rank=2), initial_checkpoint_path="unused", optimizer=adamw)
 
 
 def batch(run: TrainConfig, step: int) -> dict[str, np.ndarray]:
@@ -91,8 +99,9 @@ def moved_losses(directory: Path, source: Setup, target: Setup) -> Curve:
 
 def main(directory: Path) -> None:
     curves, shares, moved = {}, {}, {}
-    for model, shape in MODELS.items():
-        setups = {name: assemble(config(shape, mesh), jax.devices()[:count]) for name, (mesh, count) in MESHES.items()}
+    for model in MODELS:
+        meshes = {name: MESHES[name] for name in (OF_ADAPTER if model == "adapter" else MESHES)}
+        setups = {name: assemble(config(model, mesh), jax.devices()[:count]) for name, (mesh, count) in meshes.items()}
         for name, setup in setups.items():
             state, curves[f"{model} {name}"] = steps(setup, random_state(setup), 0, STEPS)
             shares[f"{model} {name}"] = share_per_device(state)

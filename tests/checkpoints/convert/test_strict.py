@@ -73,7 +73,9 @@ def test_what_has_no_place_is_refused(llama, tmp_path, tensors, config, message)
 
 def test_an_adapter_beside_the_weights_is_refused(llama, tmp_path):
     (changed(llama, tmp_path) / "adapter_config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"adapter_config.json: an adapter lies beside the weights \(merge"):
+    with pytest.raises(
+        InputError, match=r"adapter_config.json: an adapter lies beside the weights \(import its base, then"
+    ):
         read_huggingface(tmp_path)
 
 
