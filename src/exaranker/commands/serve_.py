@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exaranker.commands.base_flag import add_base
 from exaranker.errors import InputError, require
 from exaranker.files import read_lines
 from exaranker.logs import warn
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
     )
+    add_base(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max_documents", type=int, default=2048, help="of a request (default: %(default)s)")
     limits.add_argument("--max_payload", type=int, default=16 * 2**20, help="bytes (default: %(default)s)")
@@ -75,8 +77,6 @@ def _serve_http(args: argparse.Namespace) -> None:
 def _serve_mcp(args: argparse.Namespace) -> None:
     from exaranker.serve.mcp_server import serve_stdio
 
-    if not args.checkpoint.is_dir():
-        raise InputError("no such directory", path=args.checkpoint, hint="expected MODEL_DIR or MODEL_DIR/checkpoint_N")
     serve_stdio(lambda: _service(args))
 
 
@@ -88,7 +88,11 @@ def _service(args: argparse.Namespace) -> "Service":
     from exaranker.serve.service import Service
 
     reranker = Reranker.from_checkpoint(
-        args.checkpoint, max_length=args.max_length, token_budget=args.token_budget, dtype=args.dtype
+        args.checkpoint,
+        max_length=args.max_length,
+        token_budget=args.token_budget,
+        dtype=args.dtype,
+        base=args.base,
     )
     limits = Limits(args.max_payload, args.max_documents, args.max_requests, args.max_waiting_tokens, args.timeout)
     return Service(reranker, args.name or reranker.model.path.parent.name, limits)

@@ -19,11 +19,19 @@ class Promise(Generic[T]):
 
     def give(self, result: T) -> None:
         """Settles it from any thread."""
-        self._loop.call_soon_threadsafe(lambda: self.future.done() or self.future.set_result(result))
+        self._loop.call_soon_threadsafe(self._settle, result, None)
 
     def fail(self, error: Exception) -> None:
         """Settles it with an error."""
-        self._loop.call_soon_threadsafe(lambda: self.future.done() or self.future.set_exception(error))
+        self._loop.call_soon_threadsafe(self._settle, None, error)
+
+    def _settle(self, result: Any, error: Exception | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
 
 
 @contextmanager

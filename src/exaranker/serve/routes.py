@@ -12,7 +12,6 @@ from fastapi.sse import format_sse_event
 
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.loaded_model import probability
-from exaranker.rank.reranker import Explanation
 from exaranker.serve.refusal import RefusalError
 from exaranker.serve.service import Scores, Service
 from exaranker.serve.shapes import (
@@ -81,7 +80,6 @@ async def _rerank_documents(body: DocumentsRequest, service: Service, echo: bool
     pairs = [(body.query, text) for text in texts]
     scores = await service.score(pairs, body.max_tokens_per_doc)
     best = scores.best(body.top_n)
-    explanations = await _explain_best(service, pairs, scores, best[: body.explain])
     raw = body.raw_scores or body.use_activation is False
     with_text = echo if body.return_documents is None else body.return_documents
     results = [
@@ -89,10 +87,10 @@ async def _rerank_documents(body: DocumentsRequest, service: Service, echo: bool
             index=index,
             relevance_score=_shown(scores.log_odds[index], raw),
             document=Document(text=texts[index]) if with_text else None,
-            **_why(explanations, index),
         )
         for index in best
     ]
+    await _explain(service, pairs, scores, results[: body.explain])
     meta = {"billed_units": {"total_tokens": scores.num_tokens}, "tokens": {"input_tokens": scores.num_tokens}}
     return RerankResponse(id=_new_id("rerank"), model=service.name, usage=_usage(scores), meta=meta, results=results)
 
@@ -101,28 +99,28 @@ async def _rerank_texts(body: TextsRequest, response: Response, service: Service
     began = time.monotonic()
     pairs = [(body.query, text) for text in body.texts]
     scores = await service.score(pairs)
-    best = scores.best(None)
-    explanations = await _explain_best(service, pairs, scores, best[: body.explain])
-    characters = sum(map(len, body.texts))
-    response.headers.update(_timings(service, scores, characters, time.monotonic() - began))
-    return [
+    results = [
         RankedText(
             index=index,
             score=_shown(scores.log_odds[index], body.raw_scores),
             text=body.texts[index] if body.return_text else None,
-            **_why(explanations, index),
         )
-        for index in best
+        for index in scores.best(None)
     ]
+    await _explain(service, pairs, scores, results[: body.explain])
+    characters = sum(map(len, body.texts))
+    response.headers.update(_timings(service, scores, characters, time.monotonic() - began))
+    return results
 
 
-async def _explain_best(
-    service: Service, pairs: Sequence[QueryPassage], scores: Scores, chosen: Sequence[int]
-) -> dict[int, Explanation]:
-    if not chosen:
-        return {}
+async def _explain(
+    service: Service, pairs: Sequence[QueryPassage], scores: Scores, results: Sequence[RankedDocument | RankedText]
+) -> None:
+    """Adds label and explanation to these results."""
+    chosen = [result.index for result in results]
     found = await service.explain([pairs[index] for index in chosen], [scores.log_odds[index] for index in chosen])
-    return dict(zip(chosen, found, strict=True))
+    for result, why in zip(results, found, strict=True):
+        result.label, result.explanation = why.label, why.explanation
 
 
 async def _explanation_events(service: Service, pair: QueryPassage, score: float) -> AsyncIterator[bytes]:
@@ -170,11 +168,6 @@ def _pairs(body: ScoreRequest) -> list[QueryPassage]:
 
 def _shown(log_odds: float, raw: bool) -> float:
     return log_odds if raw else probability(log_odds)
-
-
-def _why(explanations: Mapping[int, Explanation], index: int) -> dict[str, str]:
-    found = explanations.get(index)
-    return {} if found is None else {"label": found.label, "explanation": found.explanation}
 
 
 def _usage(scores: Scores) -> Usage:
