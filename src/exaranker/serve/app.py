@@ -49,6 +49,8 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="200 as long as requests are answered")
     @app.get("/ping", include_in_schema=False)
     async def health() -> Response:
+        if not service.batcher.is_alive:
+            raise RefusalError(503, "Unhealthy", "the ranking thread has ended: start the server again")
         return Response()
 
     @app.get("/info", summary="Model and limits (TEI)")

@@ -128,6 +128,11 @@ class Batcher:
         """Starts the thread."""
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Ends the thread after the batch that it is in."""
         with self._changed:

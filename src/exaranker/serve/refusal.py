@@ -7,7 +7,8 @@ from typing import Any
 class RefusalError(Exception):
     """An answer other than 200.
 
-    `kind` is what text-embeddings-inference (TEI) calls it: Backend, Overloaded, Validation, Tokenizer or Empty.
+    `kind` is what text-embeddings-inference (TEI) calls it: Unhealthy, Backend, Overloaded, Validation, Tokenizer,
+    Empty.
     """
 
     def __init__(self, status: int, kind: str, message: str, retry_after: int | None = None):
