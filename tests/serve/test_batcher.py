@@ -27,7 +27,7 @@ async def running(reranker: Reranker) -> AsyncIterator[Batcher]:
 def test_an_error_of_the_model_reaches_those_who_wait_and_nobody_else(
     reranker: Reranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise MemoryError("no\nmemory")
 
     async def run() -> None:
