@@ -24,18 +24,14 @@ def test_windows_cover_the_text_in_order(text: str, length: int, stride: int) ->
     assert found[0].start == 0
     assert found[-1].end == len(text)
     assert all(later.start <= earlier.end for earlier, later in pairwise(found))
-    assert all(one.start < one.end for one in found) or text == ""
+    assert all(0 < one.end - one.start <= max(length, stride) for one in found) or text == ""
 
 
 def test_windows_begin_and_end_between_words() -> None:
     text = "one two three four five six"
     found = windows(load_tokenizer("byt5"), text, 12, 6)
-    assert [text[slice(*one)].strip() for one in found] == [
-        "one two",
-        "two three four",
-        "three four five",
-        "four five six",
-    ]
+    texts = [text[slice(*one)].strip() for one in found]
+    assert texts == ["one two", "two three", "three four", "four five", "five six"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +39,7 @@ def test_windows_begin_and_end_between_words() -> None:
 )
 def test_how_a_document_is_cut(how: str, count: list[Window] | None) -> None:
     found = LongDocuments(how, 12, 6).windows(load_tokenizer("byt5"), "one two three four five six")
-    assert found == count or len(found) == 4
+    assert found == count or len(found) == 5
 
 
 def test_the_best_window_counts_and_of_equal_ones_the_first() -> None:

@@ -12,7 +12,6 @@ from exaranker.rank.arguments import QueryPassage
 from exaranker.tokenization import Tokenizer
 
 LONG = ("truncate", "first_passage", "max_passage")
-BLANK_WITHIN = 40  # characters before a window's edge in which a blank is looked for, so that no word is cut
 
 
 class Window(NamedTuple):
@@ -61,18 +60,24 @@ class LongDocuments:
 
 
 def windows(tokenizer: Tokenizer, text: str, length: int, stride: int) -> list[Window]:
-    """Windows of at most `length` tokens, every `stride` tokens, over the whole text; they begin and end at blanks.
+    """Windows of at most `length` tokens over the whole text, each at most `stride` tokens behind the one before.
+
+    They begin and end between words where that is possible.
 
     >>> from exaranker.tokenization import load_tokenizer
     >>> [tuple(window) for window in windows(load_tokenizer("byt5"), "one two three", 8, 4)]
-    [(0, 7), (4, 12), (8, 13)]
+    [(0, 8), (4, 8), (8, 13)]
     """
     ends = tokenizer.token_ends(text)
-    if len(ends) <= length:
-        return [Window(0, len(text))]
     edges = [0, *ends[:-1], len(text)]
-    starts = range(0, len(ends) - length + stride, stride)
-    return [_between_words(text, edges[start], edges[min(start + length, len(ends))]) for start in starts]
+    found: list[Window] = []
+    start = end = 0
+    while not found or end < len(ends):
+        start = _between_words(text, edges, start, start + stride) if found else 0
+        end = min(start + length, len(ends))
+        end = _between_words(text, edges, start, end) if end < len(ends) else end
+        found.append(Window(edges[start], edges[end]))
+    return found
 
 
 def best_windows(
@@ -87,14 +92,10 @@ def best_windows(
     return [BestWindow(float(of_one[at]), found[at]) for of_one, found, at in zip(scores, cut, best, strict=True)]
 
 
-def _between_words(text: str, start: int, end: int) -> Window:
-    """A window whose edges are moved back to blanks, unless nothing would be left of it."""
-    moved = Window(_at_a_blank(text, start), _at_a_blank(text, end))
-    return moved if moved.start < moved.end else Window(start, end)
+def _between_words(text: str, edges: Sequence[int], first: int, last: int) -> int:
+    """The last token after `first` and up to `last` whose edge is a blank's; `last` if there is none."""
+    return next((place for place in range(last, first, -1) if _is_blank(text, edges[place])), last)
 
 
-def _at_a_blank(text: str, offset: int) -> int:
-    """The offset, or behind the blank before it if one is near."""
-    if offset in (0, len(text)) or text[offset].isspace():
-        return offset
-    return text.rfind(" ", max(0, offset - BLANK_WITHIN), offset) + 1 or offset
+def _is_blank(text: str, edge: int) -> bool:
+    return text[edge - 1].isspace() or text[edge : edge + 1].isspace()
