@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from exaranker.checkpoints.folder import load_card
-from exaranker.checkpoints.store import load_for_inference, save_model
+from exaranker.checkpoints.store import load_as_saved, load_for_inference, save_model
 from exaranker.errors import InputError
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.lora import Lora, merge
@@ -79,18 +79,21 @@ def test_a_resumed_run_equals_an_undisturbed_one_exactly(config, trained):
 
 
 def test_it_reranks_as_its_merged_weights_wherever_the_base_lies(base, config, trained, tmp_path):
-    """A folder of the adapter alone is enough: its base is given, or found where it was."""
+    """A folder of the matrices alone, in bf16 and without a tokenizer, is enough if the base is given."""
     stored = load_for_inference(base.model_dir)
     params = merge(config.lora, stored.params, unstack_layers(jax.device_get(trained.params)))
     save_model(tmp_path / "merged", stored.card, params, stored.tokenizer)
     expected = list(Reranker.from_checkpoint(tmp_path / "merged").score(PAIRS))
     assert expected != list(Reranker.from_checkpoint(base.model_dir).score(PAIRS))
     np.testing.assert_allclose(list(Reranker.from_checkpoint(config.directory).score(PAIRS)), expected, atol=1e-5)
-    alone, moved = tmp_path / "alone", tmp_path / "moved"
-    shutil.copytree(config.directory / "checkpoint_4", alone / "checkpoint_4")
+    moved, adapter = tmp_path / "moved", load_as_saved(config.directory)
     shutil.copytree(base.directory, moved)
-    reranker = Reranker.from_checkpoint(alone, base=moved)
-    np.testing.assert_allclose(list(reranker.score(PAIRS)), expected, atol=1e-5)
+    rounded = jax.tree.map(lambda leaf: leaf.astype("bfloat16"), adapter.params)
+    save_model(tmp_path / "alone", adapter.card, rounded, stored.tokenizer)
+    shutil.rmtree(tmp_path / "alone/tokenizer")
+    found = Reranker.from_checkpoint(tmp_path / "alone", base=moved).model.params
+    expected_params = merge(config.lora, stored.params, unstack_layers(rounded))
+    jax.tree.map(lambda *leaves: np.testing.assert_allclose(*leaves, atol=1e-6), unstack_layers(found), expected_params)
 
 
 def test_a_base_that_is_gone_or_another_is_refused(base, config, trained, tmp_path):

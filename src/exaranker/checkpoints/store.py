@@ -21,6 +21,7 @@ from exaranker.checkpoints.digests import named_leaves
 from exaranker.checkpoints.folder import PREFIX, TOKENIZER, find_checkpoint, read_card, saved_items
 from exaranker.checkpoints.reading import digests_of, handlers, load_items, stored_arrays, weights_digest
 from exaranker.errors import InputError
+from exaranker.files import local_path
 from exaranker.models import abstract_params
 from exaranker.models.lora import abstract_adapter, merge
 from exaranker.models.stack import stack_layers, unstack_layers
@@ -109,7 +110,7 @@ def _base_of(adapter: Adapter, given: str | Path | None, directory: str | Path) 
         InputError: it is not where it was, or what is there has other weights.
     """
     remedy = "name where it is now: --base DIR, or base= in Python"
-    if given is None and not Path(adapter.base).exists():
+    if given is None and not local_path(adapter.base).exists():
         raise InputError(f"an adapter of {adapter.base}, which is not there", path=directory, hint=remedy)
     model_dir, step = find_checkpoint(given or adapter.base)
     path = model_dir / f"{PREFIX}_{step}"

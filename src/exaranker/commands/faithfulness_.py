@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from exaranker.commands.base_flag import add_base
 from exaranker.commands.collection_flag import add_collection, fill
 from exaranker.errors import InputError, require
 from exaranker.logs import show
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
     )
+    add_base(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -40,6 +40,7 @@ class FaithfulnessJob:
     max_length: int = MAX_LENGTH
     token_budget: int | None = None
     dtype: str | None = None
+    base: Path | None = None  # of an adapter, if it is not where it was in training
 
 
 def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
     with claim_outputs(job.output, job.plot, inputs=read):
         rows, pairs = _read(job)
         reranker = Reranker.from_checkpoint(
-            job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype
+            job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype, base=job.base
         )
         asked = {row["query_id"]: pair.query for row, pair in zip(rows, pairs, strict=True)}
         check_lengths(reranker.model, asked, job.max_length, job.queries)

@@ -16,6 +16,7 @@ from exaranker.checkpoints.training_state import TrainCheckpoints, one_writer
 from exaranker.devices.flops import peak_flops, train_flops
 from exaranker.devices.mesh import global_batch
 from exaranker.errors import InputError
+from exaranker.files import named
 from exaranker.logs import say
 from exaranker.templates import Template, label_ids
 from exaranker.tokenization import Tokenizer, load_tokenizer
@@ -231,7 +232,7 @@ def _adapter(config: TrainConfig) -> Adapter | None:
         return None
     model_dir, step = find_checkpoint(config.initial_checkpoint_path)
     base = model_dir / f"{PREFIX}_{step}"
-    return Adapter(config.lora, str(base), weights_digest(base))
+    return Adapter(config.lora, named(str(base)), weights_digest(base))
 
 
 def _say(message: str) -> None:

@@ -18,7 +18,7 @@ from exaranker.checkpoints.store import (
     save_model,
 )
 from exaranker.errors import InputError
-from exaranker.files import atomic_folder
+from exaranker.files import atomic_folder, named
 from exaranker.models import ModelConfig, family_of
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, Template, label_ids, template_named
 from exaranker.tokenization import Tokenizer, load_tokenizer
@@ -64,7 +64,7 @@ def import_adapter(source: Path, base: Path, output: Path, template_name: str | 
     lora, params = read_peft(source, config)
     template = template_named(template_name) if template_name else card.template
     tokenizer = load_tokenizer(model_dir / TOKENIZER)
-    adapter = Adapter(lora, str(path), weights_digest(path))
+    adapter = Adapter(lora, named(str(path)), weights_digest(path))
     made = ModelCard(config, template, tokenizer.digest, label_ids(tokenizer, template), adapter=adapter)
     with atomic_folder(output) as aside:
         name = save_model(aside, made, params, tokenizer).name
