@@ -51,7 +51,6 @@ def over_seeds(seeds: Sequence[RunResult]) -> RunResult:
     return first._replace(
         per_query=per_query,
         means={measure: mean(values.values()) for measure, values in per_query.items()},
-        path=", ".join(seed.path for seed in seeds),
     )
 
 

@@ -1,0 +1,105 @@
+"""The experiment's scripts: what is trained on and what is kept back, the cells, and a table over seeds."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+HERE = Path(__file__).parents[1] / "scripts/experiments"
+
+
+def run_script(name, *words):
+    command = [sys.executable, str(HERE / name), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """40 queries of five ranked passages; every other query's third rank has no reason."""
+    folder = tmp_path_factory.mktemp("experiment")
+    with open(folder / "ranked.jsonl", "w") as stream:
+        for query in range(40):
+            for rank in range(1, 6):
+                row = {"query_id": f"q{query}", "doc_id": f"q{query}p{rank}", "query": f"where does river {query} rise"}
+                row |= {
+                    "passage": f"River {query} rises by hill {query * rank}.",
+                    "rank": rank,
+                    "label": int(rank == 1),
+                }
+                row |= {"explanation": "" if rank == 4 and query % 2 else f"It says so of rank {rank}."}
+                stream.write(json.dumps(row) + "\n")
+    run_script("data.py", folder / "ranked.jsonl", folder / "data")
+    return folder / "data"
+
+
+def test_no_query_is_trained_on_and_held_out(made):
+    held_out = {line.split("\t")[1] for line in (made / "heldout/queries.tsv").read_text().splitlines()}
+    trained = {row["query"] for name in ("ranked", "pool") for row in rows_of(made / f"{name}.jsonl")}
+    assert held_out
+    assert len(trained) == 40 - len(held_out)
+    assert not trained & held_out
+    grades = Counter(line.split()[3] for line in (made / "heldout/qrels.txt").read_text().splitlines())
+    assert grades == {"3": len(held_out), "2": len(held_out), "1": len(held_out), "0": 2 * len(held_out)}
+
+
+def test_the_best_of_five_is_relevant_and_the_worst_two_are_not(made):
+    kept = Counter((row["rank"], row["label"]) for row in rows_of(made / "ranked.jsonl"))
+    odd = sum(int(row["query_id"][1:]) % 2 for row in rows_of(made / "ranked.jsonl") if row["rank"] == 1)
+    trained = kept[1, 1]
+    assert kept == {(1, 1): trained, (4, 0): trained - odd, (5, 0): trained}
+
+
+def test_the_pool_has_as_many_passages_of_other_queries_as_relevant_ones(made):
+    rows = rows_of(made / "pool.jsonl")
+    own = [row["doc_id"].startswith(row["query_id"] + "p") for row in rows]
+    assert own == [row["label"] == 1 for row in rows]
+    assert sum(own) * 2 == len(own)
+
+
+@pytest.mark.slow
+def test_every_arm_trains_a_mixture_that_is_registered(made, tmp_path):
+    """With the real parser and registry, without training."""
+    explain = [sys.executable, "-m", "exaranker.cli", "explain", "--quiet"]
+    explained = ["--engine", "given", "--pairs", str(made / "ranked.jsonl"), "--limit", "8"]
+    labelled = ["--engine", "none", "--pairs", str(made / "pool.jsonl")]
+    subprocess.run([*explain, *explained, "--output_dir", str(tmp_path / "explained")], check=True)
+    subprocess.run([*explain, *labelled, "--output_dir", str(tmp_path / "labelled")], check=True)
+    datasets = {"ranked": "explained"} | dict.fromkeys(("pool", "wikiqa", "dl23", "trecqa"), "labelled")
+    environment = os.environ | {
+        "EXARANKER_DATASETS": ",".join(f"{name}={tmp_path / folder}" for name, folder in datasets.items()),
+        "EXARANKER_VOCABULARY": "byt5",
+        "EXARANKER_TEMPLATE": "decoder",
+    }
+    printed = subprocess.run(
+        [sys.executable, "-c", "import mixtures, seqio; print(*seqio.MixtureRegistry.names())"],
+        env=environment | {"PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    arms = yaml.safe_load((HERE / "arms.yaml").read_text()).values()
+    assert {f"experiment_ranked_{arm['style']}" for arm in arms} <= set(printed)
+
+
+def test_a_table_has_the_mean_over_seeds(tmp_path):
+    (tmp_path / "qrels.txt").write_text("1 0 a 1\n2 0 b 1\n")
+    ranks = {"first.trec": "ab", "arm.1.toy.trec": "ab", "arm.2.toy.trec": "ba"}
+    for name, order in ranks.items():
+        lines = [f"{query} Q0 {doc} {i + 1} {-i} x\n" for query in "12" for i, doc in enumerate(order)]
+        (tmp_path / name).write_text("".join(lines))
+    printed = run_script(
+        "table.py", tmp_path, "toy", "--qrels", tmp_path / "qrels.txt", "--first", tmp_path / "first.trec",
+        "--measures", "RR@10", "P@1",
+    )  # fmt: skip
+    arm = next(line.split() for line in printed.splitlines() if line.startswith("arm"))
+    assert [float(cell) for cell in arm[1:3]] == [0.75, 0.5]
+    assert "seeds: arm 2" in printed
