@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"
     )
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of matrix products (default: the checkpoint's, if the CPU has it)",
     )
     add_base(parser)
     _add_long_documents(parser)

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
     )
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="of matrix products (default: the checkpoint's)"
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of matrix products (default: the checkpoint's, if the CPU has it)",
     )
     add_base(parser)
 

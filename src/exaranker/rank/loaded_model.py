@@ -18,6 +18,7 @@ from exaranker import models
 from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.folder import PREFIX, find_checkpoint
 from exaranker.checkpoints.store import load_for_inference
+from exaranker.devices.processor import fitting_dtype
 from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoding import first_step_logits, greedy_generate, greedy_tokens
 from exaranker.models.matmul import round_kernels
@@ -54,8 +55,8 @@ class LoadedModel:
     ) -> "LoadedModel":
         """Loads MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N onto all local devices.
 
-        `dtype` ("float32", "bfloat16") replaces the one of the model's configuration; `base` is the checkpoint that an
-        adapter is of, if it is not where it was in training.
+        `dtype` ("float32", "bfloat16") replaces the one of the model's configuration, which else is kept unless the
+        processor would emulate it; `base` is the checkpoint that an adapter is of, if it is not where it was in training.
 
         Raises:
             InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, or an
@@ -65,7 +66,7 @@ class LoadedModel:
         path = model_dir / f"{PREFIX}_{step}"
         mesh = Mesh(np.array(jax.local_devices()), ("data",))
         card, params, tokenizer = load_for_inference(path, base=base, shardings=NamedSharding(mesh, PartitionSpec()))
-        config = card.config if dtype is None else replace(card.config, dtype=dtype)
+        config = replace(card.config, dtype=dtype or fitting_dtype(mesh.devices.flat[0], card.config.dtype))
         card = replace(card, config=config, label_ids=card.label_ids or label_ids(tokenizer, card.template))
         return cls(path, card, models.build(config), round_kernels(params, config.dtype), tokenizer, mesh)
 

@@ -1,0 +1,35 @@
+"""bf16 products are taken where the processor has units for them."""
+
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from exaranker.devices import processor
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 sha_ni", True),
+        ("flags\t\t: fpu avx2 amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd i8mm bf16 dgh", True),
+        ("flags\t\t: fpu avx2 avx512f avx512_bitalg", False),
+        ("processor\t: 0", False),
+    ],
+)
+def test_flags_are_read_as_linux_writes_them(tmp_path, line, has):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: any\n{line}\n")
+    assert processor.multiplies_bf16(tmp_path / "cpuinfo") == has
+
+
+def test_without_a_file_there_are_none(tmp_path):
+    assert not processor.multiplies_bf16(tmp_path / "cpuinfo")
+
+
+def test_what_would_be_emulated_is_computed_in_float32(monkeypatch):
+    accelerator = SimpleNamespace(platform="tpu")
+    for has, on_this_cpu in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(processor, "multiplies_bf16", lambda has=has: has)
+        assert processor.fitting_dtype(jax.devices()[0], "bfloat16") == on_this_cpu
+        assert processor.fitting_dtype(accelerator, "bfloat16") == "bfloat16"
