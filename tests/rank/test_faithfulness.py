@@ -17,8 +17,10 @@ def reranker(checkpoint: Path) -> Reranker:
     return Reranker.from_checkpoint(checkpoint, max_length=128)
 
 
-def row(explanation: str, relevant: bool = True, passage: str = PASSAGE) -> ExplainedPassage:
-    return ExplainedPassage(QUERY, passage, relevant, explanation, "It names a guitar's capo.", None)
+def row(
+    explanation: str, relevant: bool = True, passage: str = PASSAGE, other_query: str | None = None
+) -> ExplainedPassage:
+    return ExplainedPassage(QUERY, passage, relevant, explanation, "It names a guitar's capo.", other_query)
 
 
 def without(index: int) -> str:
@@ -45,12 +47,13 @@ def test_an_explanation_that_names_what_counts_agrees_best(reranker: Reranker) -
     why = reranker.why(QUERY, PASSAGE, max_new_tokens=1)
     shares = [one.contribution for one in why.sentences]
     best = why.sentences[shares.index(max(shares))]
-    (found,) = measure(reranker, [row(best.text)])
+    (found,) = measure(reranker, [row(best.text, other_query="Volcanoes erupt.")])
     lost = found["comprehensiveness"]
     assert lost["explanation"] == lost["occlusion"] == pytest.approx(max(shares), abs=1e-5)
     assert lost["random"] == pytest.approx(sum(shares) / 4, abs=1e-5)
     assert found["agreement"]["explanation"] == pytest.approx(0.7746, abs=1e-4)  # one of four set apart: 3 / sqrt(15)
-    assert measure(reranker, [row(best.text)]) == [found]
+    assert found["agreement"]["other_query"] == 0.0  # it shares no word with any sentence
+    assert measure(reranker, [row(best.text, other_query="Volcanoes erupt.")]) == [found]
 
 
 def test_what_cannot_be_measured_is_left_out(reranker: Reranker) -> None:

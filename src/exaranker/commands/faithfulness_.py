@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N"
     )
+    add_base(parser)
     parser.add_argument("--queries", type=Path, metavar="FILE", help="TSV (id, text) or JSONL")
     parser.add_argument("--passages", type=Path, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
     add_collection(parser)

@@ -67,7 +67,8 @@ def query_means(rows: Sequence[Mapping[str, Any]], measure: str, choice: str) ->
 
 
 def _choice(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
-    means, intervals = {}, {}
+    means: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
     for measure in MEASURES:
         if values := list(query_means(rows, measure, name).values()):
             lows, highs = bootstrap_intervals(np.array([values]))
@@ -82,7 +83,7 @@ def _comparisons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _of_measure(rows: Sequence[Mapping[str, Any]], measure: str) -> Iterator[dict[str, Any]]:
     ours = query_means(rows, measure, "explanation")
-    found = []
+    found: list[dict[str, Any]] = []
     for control in CONTROLS:
         theirs = query_means(rows, measure, control)
         if both := [query_id for query_id in ours if query_id in theirs]:

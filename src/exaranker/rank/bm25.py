@@ -5,6 +5,7 @@ term by term; only signs such as © and emoji, which Lucene indexes, are left ou
 Lucene's document length, which it rounds to one byte: docs/environment.md has figures of both.
 """
 
+import logging
 import re
 import unicodedata
 from array import array
@@ -21,6 +22,8 @@ from jaxtyping import Float32
 
 from exaranker.errors import InputError
 from exaranker.trec import ScoredDoc, ranked
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # at import it asks for DEBUG: a line for every index
 
 
 def _characters(*categories: str) -> str:

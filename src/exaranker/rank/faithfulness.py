@@ -170,9 +170,11 @@ def _bm25(query: str, texts: Sequence[str]) -> list[float]:
 
 
 def _correlation(weights: Sequence[float], contributions: Sequence[float]) -> float | None:
-    """Spearman's; None if all are equal, which says nothing of an order."""
-    if np.ptp(weights) == 0 or np.ptp(contributions) == 0:
+    """Spearman's; 0 if the weights say nothing of an order, None if there is no order to agree with."""
+    if np.ptp(contributions) == 0:
         return None
+    if np.ptp(weights) == 0:
+        return 0.0
     return float(stats.spearmanr(weights, contributions).statistic)
 
 

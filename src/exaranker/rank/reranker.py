@@ -257,7 +257,8 @@ class Reranker:
         self, relevant: bool, pairs: Sequence[QueryPassage], chosen: list[int], max_new_tokens: int
     ) -> Iterator[dict[int, str]]:
         """Explanations of the chosen pairs, all of one label, a batch at a time; sorted by length."""
-        rows = EXPLANATION_ROWS * self.model.mesh.size
+        alone = len(chosen) <= self.model.mesh.size  # someone waits for it: no rows of padding
+        rows = self.model.mesh.size * (1 if alone else EXPLANATION_ROWS)
         prefix = explanation_prefix(self.model.tokenizer, self.model.card.template, relevant)
         inputs = {index: self.encode(*pairs[index]) for index in chosen}
         order = sorted(chosen, key=lambda index: -len(inputs[index]))

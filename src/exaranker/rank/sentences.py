@@ -6,7 +6,7 @@ or the number of a list is none.
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 # Of Chinese and Japanese, Arabic and Urdu, Hindi and its sisters, Amharic, Armenian, Khmer, Burmese, Tibetan.
@@ -57,7 +57,7 @@ def sentences(text: str) -> list[Sentence]:
     return [sentence for sentence in found if sentence.start < sentence.stop]
 
 
-def keep_sentences(text: str, found: list[Sentence], kept: Container[int]) -> str:
+def keep_sentences(text: str, found: Sequence[Sentence], kept: Container[int]) -> str:
     """The text with only the sentences of these numbers, each with the blanks after it; with all it is as it was.
 
     >>> text = "Cats purr.  Dogs bark. Cows moo. "
