@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import pytest
-import torch
 import transformers
 
 from exaranker import models
@@ -102,6 +101,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def random_huggingface_model(name: str) -> Any:
     """A model whose every tensor is random, norms and biases too, so that swapping any two shows."""
+    torch = pytest.importorskip("torch")
     kind, shape = VARIANTS[name]
     config = kind(**shape)
     torch.manual_seed(1)

@@ -4,13 +4,14 @@ import flax.traverse_util
 import jax
 import numpy as np
 import pytest
-import torch
 
 from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models import t5, t5gemma
 from exaranker.models.decoder import DecoderOnlyLayer
 from exaranker.models.decoding import first_step_logits, greedy_generate
 from exaranker.models.layers import Embedding, RMSNorm
+
+torch = pytest.importorskip("torch")
 
 ROWS, LENGTH, TARGET = 64, 14, 7
 CAPTURED = (

@@ -7,9 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
-import torch
 from flax.traverse_util import flatten_dict
 
 from exaranker import models
@@ -18,6 +16,9 @@ from exaranker.models.decoder import DecoderConfig
 from exaranker.models.layers import ADAPTER
 from exaranker.models.lora import Lora, abstract_adapter, adapted, init_adapter, merge
 from exaranker.models.t5 import T5Config
+
+peft = pytest.importorskip("peft")
+torch = pytest.importorskip("torch")
 
 SHAPE: dict[str, Any] = {"vocab_size": 64, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 24}
 T5 = T5Config(**SHAPE, num_encoder_layers=2, num_decoder_layers=2, dtype="float32", dropout_rate=0.0)

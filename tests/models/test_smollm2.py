@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 import transformers
 from scipy.stats import kendalltau
 
@@ -23,6 +22,8 @@ from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import encode_input, template_named
 from exaranker.tokenization import load_tokenizer
+
+torch = pytest.importorskip("torch")
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 NEW_TOKENS = 12

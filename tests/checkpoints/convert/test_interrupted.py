@@ -22,6 +22,7 @@ STEPS = ("mkdir", "open", "fsync", "replace", "rename")  # of Python on the disk
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
     from transformers import AutoModelForSeq2SeqLM, T5Config
 
     directory = tmp_path_factory.mktemp("theirs")

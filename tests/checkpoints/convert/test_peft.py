@@ -7,9 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
-import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
@@ -22,6 +20,9 @@ from exaranker.cli import main
 from exaranker.shipped import shipped
 from exaranker.templates import TEMPLATES
 from exaranker.tokenization import load_tokenizer
+
+peft = pytest.importorskip("peft")
+torch = pytest.importorskip("torch")
 
 SHAPES = {
     "t5": transformers.T5Config(

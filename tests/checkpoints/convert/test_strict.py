@@ -7,13 +7,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, Qwen2Config, T5Config
 
 from exaranker.checkpoints.convert.huggingface import read_huggingface
 from exaranker.checkpoints.convert.tensors import to_tensors
 from exaranker.errors import InputError
+
+torch = pytest.importorskip("torch")
 
 SHAPE = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2}

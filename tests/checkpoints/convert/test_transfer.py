@@ -12,7 +12,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import tensorstore as ts
-import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
@@ -44,6 +43,7 @@ T5_SHAPE = {
 @pytest.fixture(scope="module", params=["t5_1_0", "t5_1_1", "umt5"])
 def huggingface(request, tmp_path_factory):
     """A random model saved by transformers."""
+    torch = pytest.importorskip("torch")
     kind = transformers.UMT5Config if request.param == "umt5" else transformers.T5Config
     feed_forward = "relu" if request.param == "t5_1_0" else "gated-gelu"
     config = kind(
@@ -91,6 +91,7 @@ def test_huggingface_round_trip_is_exact(huggingface, imported, tmp_path):
 
 
 def test_transformers_loads_the_export_as_the_same_function(imported, tmp_path):
+    torch = pytest.importorskip("torch")
     run("export", "--checkpoint", imported, "--format", "hf", "--output", tmp_path / "hf")
     theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "hf").eval()
     card, params, tokenizer = load_for_inference(imported)
@@ -108,6 +109,7 @@ def test_transformers_loads_the_export_as_the_same_function(imported, tmp_path):
 
 
 def test_transformers_reads_bytes_as_we_do(tmp_path):
+    pytest.importorskip("torch")
     config = transformers.T5Config(**T5_SHAPE, vocab_size=384, feed_forward_proj="gated-gelu")
     transformers.AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path / "byt5")
     words = ("--checkpoint", tmp_path / "byt5", "--format", "hf", "--output", tmp_path / "ours", "--tokenizer", "byt5")
@@ -323,6 +325,7 @@ def test_what_cannot_be_converted_says_why(imported, tmp_path, capsys):
 )
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_decoder_only_round_trip(tmp_path, kind, tied):
+    torch = pytest.importorskip("torch")
     config = kind(
         vocab_size=4096,
         hidden_size=32,
@@ -348,6 +351,7 @@ def test_decoder_only_round_trip(tmp_path, kind, tied):
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_t5gemma_round_trip(tmp_path, tied):
+    torch = pytest.importorskip("torch")
     sizes = {"vocab_size": 4096, "intermediate_size": 48, "num_hidden_layers": 2, "num_key_value_heads": 2}
     sizes |= {"num_attention_heads": 4, "head_dim": 8}
     sides = {name: {**sizes, "hidden_size": width} for name, width in (("encoder", 48), ("decoder", 32))}
