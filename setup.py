@@ -145,6 +145,7 @@ setup(
         "exaranker.preprocess.inspect": ["*.j2"],
         "exaranker.preprocess.prompts": ["*.yaml"],
         "exaranker.templates": ["*.yaml"],
+        "exaranker.checkpoints.convert": ["*.yaml"],
         "exaranker.examples.sample": ["*"],
         **{package: ["*.gin"] for package in PACKAGES if ".gin" in package or "t5x_configs" in package},
     },

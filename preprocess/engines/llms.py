@@ -1,18 +1,14 @@
 """An LLM by name: the embedded one, a local directory, or a Hugging Face id; and what identifies its weights."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from exaranker.errors import InputError, require
-from exaranker.files import sha256_file
+from exaranker.files import fetch_model, model_digest
 from exaranker.preprocess.engines.embedded import NAME, embedded_llm_dir
 
 EMBEDDED = "smollm2"
-_WEIGHTS = ("*.safetensors", "*.bin")
-_TEXTS = ("*.json", "*.model", "*.jinja")
-_SECOND_COPY = "*consolidated*"  # some repositories hold the weights in their maker's own layout besides
 
 
 class FoundLLM(NamedTuple):
@@ -38,7 +34,7 @@ def resolve_llm(name: str, *, weights: bool = True) -> LocalLLM:
         InputError: as `find_llm`.
     """
     found = find_llm(name, weights=weights)
-    digest = f"revision:{found.revision}" if found.revision else directory_digest(found.path)
+    digest = f"revision:{found.revision}" if found.revision else model_digest(found.path)
     return LocalLLM(found.name, found.path, digest)
 
 
@@ -57,10 +53,8 @@ def find_llm(name: str, *, weights: bool = True) -> FoundLLM:
         return FoundLLM(path.resolve().name, path)
     if name.startswith((".", "/", "~")):
         raise InputError("no such directory", path=name, hint="explainer.llm is a directory, a hub id or 'smollm2'")
-    found = _from_hub(name, ("*.safetensors", *_TEXTS) if weights else _TEXTS)
-    if weights and not any(found.path.glob("*.safetensors")):
-        return _from_hub(name, (*_WEIGHTS, *_TEXTS))
-    return found
+    path = fetch_model(name, weights=weights)
+    return FoundLLM(name, path, path.name)
 
 
 def load_chat_tokenizer(path: str | Path) -> Any:
@@ -79,20 +73,3 @@ def decoder(path: str | Path) -> Callable[[Sequence[int]], str]:
         return tokenizer.decode(ids[1:] if begins else ids)
 
     return decode
-
-
-def directory_digest(path: Path) -> str:
-    """sha256 over the names and contents of weights, config and tokenizer; about a second per GB."""
-    files = sorted({file for pattern in (*_WEIGHTS, *_TEXTS) for file in path.glob(pattern)})
-    lines = [f"{sha256_file(file)}  {file.name}\n" for file in files]
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
-
-
-def _from_hub(name: str, files: Sequence[str]) -> FoundLLM:
-    hub = require("huggingface_hub", "explain")
-    try:
-        path = Path(hub.snapshot_download(name, allow_patterns=list(files), ignore_patterns=[_SECOND_COPY]))
-    except (OSError, ValueError, hub.errors.HfHubHTTPError, hub.errors.HFValidationError) as error:
-        problem = f"no LLM {name!r}: no such directory, and the hub says {type(error).__name__}"
-        raise InputError(problem, hint="check the name, or download it and give its directory") from error
-    return FoundLLM(name, path, path.name)

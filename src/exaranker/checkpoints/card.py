@@ -39,6 +39,7 @@ class ModelCard:
     gin: str = ""
     step: int = 0
     run: Mapping[str, Any] = field(default_factory=dict)  # what a training run was given, to tell changes on resuming
+    max_length: int | None = None  # tokens of an input that it is meant to read, where the user does not say
     adapter: Adapter | None = None  # None: the checkpoint holds all weights
 
     def to_json(self) -> dict[str, Any]:

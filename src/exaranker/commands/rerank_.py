@@ -22,7 +22,16 @@ AT_LEAST = {"depth": 1, "explain_top_k": 0, "max_length": 1, "token_budget": 1, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N"
+        "--checkpoint",
+        required=True,
+        type=Path,
+        metavar="DIR|ID",
+        help="MODEL_DIR or MODEL_DIR/checkpoint_N; or a Hugging Face directory or hub id, converted once into a cache",
+    )
+    parser.add_argument(
+        "--template",
+        metavar="NAME|FILE",
+        help="the words that a Hugging Face model was trained to read, if it is not known by name",
     )
     add_texts(parser)
     add_collection(parser)
@@ -43,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="explain each query's best N, in OUTPUT.explanations.jsonl (default: %(default)s)",
     )
     parser.add_argument(
-        "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
+        "--max_length", type=int, metavar="N", help="tokens of an input (default: the model's own, else 512)"
     )
     parser.add_argument(
         "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"

@@ -1,7 +1,8 @@
 """The one place that opens, checks and replaces files and folders."""
 
+from exaranker.files.hub import cache_dir, fetch_model, model_digest
 from exaranker.files.json_shape import parse_json, require_fields, require_shape
-from exaranker.files.locks import holder
+from exaranker.files.locks import hold, holder
 from exaranker.files.mirror import fetch, is_mirror, local_path, localised, named, push, remove
 from exaranker.files.reading import (
     blank_line_hint,
@@ -31,13 +32,17 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "blank_line_hint",
+    "cache_dir",
     "claim_folder",
     "claim_outputs",
     "fetch",
+    "fetch_model",
+    "hold",
     "holder",
     "is_mirror",
     "local_path",
     "localised",
+    "model_digest",
     "named",
     "open_input",
     "open_output",

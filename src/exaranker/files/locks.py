@@ -21,13 +21,13 @@ _held: dict[Path, TextIO] = {}
 
 
 @contextmanager
-def hold(lock: Path, output: Path, option: str = "output") -> Iterator[None]:
-    """Holds the lock file of an output until the block ends, then removes it.
+def hold(lock: Path, output: Path, option: str = "output", *, wait: bool = False) -> Iterator[None]:
+    """Holds the lock file of an output until the block ends, then removes it; with `wait`, once it is free.
 
     Raises:
         InputError: another writer holds it (names the process), or nothing can be written there.
     """
-    stream = _acquire(lock, output, option)
+    stream = _acquire(lock, output, option, wait)
     _held[lock] = stream
     try:
         yield
@@ -48,12 +48,12 @@ def holder() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
 
 
-def _acquire(lock: Path, output: Path, option: str) -> TextIO:
+def _acquire(lock: Path, output: Path, option: str, wait: bool) -> TextIO:
     with system_errors_named(output, lock):
         while True:
             stream = lock.open("a+", encoding="utf-8")
             try:
-                _lock(stream, output, option)
+                _lock(stream, output, option, wait)
                 if not _is_removed(stream, lock):
                     stream.truncate(0)
                     stream.write(json.dumps(holder()))
@@ -65,9 +65,9 @@ def _acquire(lock: Path, output: Path, option: str) -> TextIO:
             stream.close()  # its last holder removed it between our open and our lock
 
 
-def _lock(stream: TextIO, output: Path, option: str) -> None:
+def _lock(stream: TextIO, output: Path, option: str, wait: bool) -> None:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         stream.seek(0)
         problem = f"another process is writing here: {stream.read().strip() or 'unknown'}"

@@ -46,10 +46,11 @@ class RerankJob:
     depth_by: str = DEPTH_BY[0]  # "score" or "rank": which of the run's columns says what is best
     ignore_identical_ids: bool = False  # leave out passages with their query's own id
     explain_top_k: int = 0  # passages of each query to explain
-    max_length: int = 512
+    max_length: int | None = None  # of an input, in tokens; None is the model's own, else 512
     token_budget: int | None = None
     dtype: str | None = None
     base: Path | None = None  # of an adapter, if it is not where it was in training
+    template: str | None = None  # of a Hugging Face model that is not known by name
     title: Title = "first"  # where a passage's title is put
     long: str = LONG[0]  # how a document is scored that is longer than an input
     passage_length: int = LongDocuments.length  # tokens of its windows
@@ -94,10 +95,15 @@ def rerank(job: RerankJob) -> None:
     with claim_outputs(*outputs, inputs=(job.queries, job.passages, job.run, job.checkpoint)):
         inputs = _read(job)
         reranker = Reranker.from_checkpoint(
-            job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype, base=job.base
+            job.checkpoint,
+            max_length=job.max_length,
+            token_budget=job.token_budget,
+            dtype=job.dtype,
+            base=job.base,
+            template=job.template,
         )
         window = job.passage_length if job.documents.has_windows else 0
-        check_lengths(reranker.model, inputs.queries, job.max_length, job.queries, window)
+        check_lengths(reranker.model, inputs.queries, reranker.max_length, job.queries, window)
         warn_of_unknown(reranker.model, inputs)
         _say_what_is_there(job)
         if job.explain_top_k:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32
 
+from exaranker.checkpoints.convert.public import usable_checkpoint
 from exaranker.rank import arguments
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.length_buckets import PaddedTexts, length_batches, pad_batch, static_length
@@ -88,21 +89,26 @@ class Reranker:
         cls,
         directory: str | Path,
         *,
-        max_length: int = MAX_LENGTH,
+        max_length: int | None = None,
         token_budget: int | None = None,
         dtype: str | None = None,
         base: str | Path | None = None,
+        template: str | None = None,
     ) -> "Reranker":
         """Loads MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N onto all local devices.
 
-        `dtype` ("float32", "bfloat16") replaces the one of the model's configuration; `token_budget` is per device;
-        `base` is the checkpoint that an adapter is of, if it is not where it was in training.
+        A Hugging Face directory or hub id is converted once, into a cache; `template` (a name or a YAML file) says
+        what it was trained to read, where the table of public rankers does not. `max_length` is by default the
+        model's own, else 512; `dtype` ("float32", "bfloat16") replaces the one of the model's configuration;
+        `token_budget` is per device; `base` is the checkpoint that an adapter is of, if it is not where it was in
+        training.
 
         Raises:
-            InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, or an
-                adapter's base is not there.
+            InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, an
+                adapter's base is not there, or a model of others cannot be converted or its template is not known.
         """
-        model = LoadedModel.from_checkpoint(directory, dtype, base)
+        model = LoadedModel.from_checkpoint(usable_checkpoint(directory, template), dtype, base)
+        max_length = max_length or model.card.max_length or MAX_LENGTH
         return cls(model, max_length, (token_budget or default_token_budget()) * model.mesh.size)
 
     def __repr__(self) -> str:

@@ -28,7 +28,12 @@ DEFAULT_TEMPLATES = {ENCODER_DECODER: "exaranker", DECODER_ONLY: "decoder"}
 
 
 def import_checkpoint(
-    source: Path, form: str, output: Path, tokenizer_path: str | None = None, template_name: str | None = None
+    source: Path,
+    form: str,
+    output: Path,
+    tokenizer_path: str | None = None,
+    template_name: str | Template | None = None,
+    max_length: int | None = None,
 ) -> Path:
     """Writes `output/checkpoint_<step>` from a Hugging Face directory or a T5X checkpoint_N, and returns its path.
 
@@ -41,7 +46,8 @@ def import_checkpoint(
     config, params, step, slots = _read(source, form)
     template = _template(config, template_name)
     tokenizer = _tokenizer(source, form, tokenizer_path, config)
-    card = ModelCard(config, template, tokenizer.digest, label_ids(tokenizer, template), step=step)
+    ids = label_ids(tokenizer, template)
+    card = ModelCard(config, template, tokenizer.digest, ids, step=step, max_length=max_length)
     with atomic_folder(output) as aside:
         name = save_model(aside, card, params, tokenizer, step, slots).name
     return output / name
@@ -111,7 +117,7 @@ def _read(source: Path, form: str) -> tuple[ModelConfig, Any, int, Any]:
     return read_t5x(source)
 
 
-def _template(config: ModelConfig, name: str | None) -> Template:
+def _template(config: ModelConfig, name: str | Template | None) -> Template:
     family = family_of(config).template_family
     template = template_named(name or DEFAULT_TEMPLATES[family])
     if template.family != family:

@@ -1,0 +1,49 @@
+"""A Hugging Face model's folder: fetched from the hub, known by what is in its files; where conversions are kept."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from exaranker.errors import InputError, require
+from exaranker.files.reading import sha256_file
+
+_WEIGHTS = ("*.safetensors", "*.bin")
+_TEXTS = ("*.json", "*.model", "*.jinja")
+_SECOND_COPY = "*consolidated*"  # some repositories hold the weights in their maker's own layout besides
+
+
+def fetch_model(name: str, *, weights: bool = True) -> Path:
+    """The folder of a hub id's files, downloading those that are not cached; `.bin` only if there are no safetensors.
+
+    Its last part is the hub's commit.
+
+    Raises:
+        InputError: neither the hub nor its cache has it, or the hub cannot be reached.
+    """
+    path = _snapshot(name, ("*.safetensors", *_TEXTS) if weights else _TEXTS)
+    if weights and not any(path.glob("*.safetensors")):
+        return _snapshot(name, (*_WEIGHTS, *_TEXTS))
+    return path
+
+
+def model_digest(folder: Path) -> str:
+    """sha256 over the names and contents of weights, config and tokenizer; about a second per GB."""
+    files = sorted({file for pattern in (*_WEIGHTS, *_TEXTS) for file in folder.glob(pattern)})
+    lines = [f"{sha256_file(file)}  {file.name}\n" for file in files]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def cache_dir() -> Path:
+    """The folder of what is made once and kept: EXARANKER_CACHE, or `~/.cache/exaranker`."""
+    return Path(os.environ.get("EXARANKER_CACHE") or "~/.cache/exaranker").expanduser().absolute()
+
+
+def _snapshot(name: str, files: Sequence[str]) -> Path:
+    hub = require("huggingface_hub", "train")
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=list(files), ignore_patterns=[_SECOND_COPY]))
+    except (OSError, ValueError, hub.errors.HTTPError) as error:
+        said = " ".join(str(error).split())[:160]
+        problem = f"no model {name!r}: no such directory, and the hub says {type(error).__name__}: {said}"
+        raise InputError(problem, hint="check the name, or download it and give its directory") from error
