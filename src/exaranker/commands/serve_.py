@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--api_key_file", type=Path, metavar="FILE", help="answer only requests with this Bearer key (default: all)"
     )
     parser.add_argument(
-        "--max_length", type=int, metavar="N", help="tokens of an input (default: the model's own, else 512)"
+        "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
     )
     parser.add_argument(
         "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"

@@ -17,6 +17,7 @@ import torch
 import transformers
 
 from exaranker.checkpoints.convert.public import hub_id, public_rankers, usable_checkpoint
+from exaranker.checkpoints.folder import load_card
 from exaranker.cli import main
 from exaranker.errors import InputError
 from exaranker.preprocess.engines.embedded import embedded_llm_dir
@@ -119,9 +120,16 @@ def save_qwen(folder: Path, kind: str, **more: Any) -> tuple[Any, Any]:
 def vocabulary_with_yes_and_no(folder: Path) -> bytes:
     lines = [line.split("\t", 1)[1] for line in (SAMPLE / "passages.tsv").read_text().splitlines()[:300]]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([*lines, *["yes no"] * 200]), model_type="bpe", model_prefix=str(folder / "trained"), vocab_size=800,
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter([*lines, *["yes no"] * 200]),
+        model_prefix=str(folder / "trained"),
+        model_type="bpe",
+        vocab_size=800,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
     return (folder / "trained.model").read_bytes()
 
 
@@ -196,9 +204,9 @@ def test_nothing_is_guessed(monot5, tmp_path):
         usable_checkpoint(converted, "monot5")
 
 
-def test_a_second_process_waits_for_the_first_ones_conversion(monot5, cache):
+def test_a_second_process_waits_and_does_again_what_a_killed_one_left(monot5, cache):
     converted = Path(usable_checkpoint(monot5))
-    aside = converted.rename(converted.with_name("aside"))
+    converted.rename(cache / f".{converted.name}.12345678.aside")
     with converted.with_name(f".{converted.name}.converting").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         found: list[str | Path] = []
@@ -206,10 +214,10 @@ def test_a_second_process_waits_for_the_first_ones_conversion(monot5, cache):
         second.start()
         second.join(timeout=1)
         assert second.is_alive()
-        aside.rename(converted)
     second.join()
     assert found == [converted]
-    assert sorted(path.name for path in cache.iterdir()) == [converted.name]
+    assert load_card(converted).max_length == 512
+    assert [path.name for path in cache.iterdir()] == [converted.name]
 
 
 @pytest.fixture
