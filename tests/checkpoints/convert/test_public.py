@@ -16,7 +16,7 @@ import sentencepiece
 import torch
 import transformers
 
-from exaranker.checkpoints.convert.public import hub_id, public_rankers, usable_checkpoint
+from exaranker.checkpoints.convert.public import public_ranker, usable_checkpoint
 from exaranker.checkpoints.folder import load_card
 from exaranker.cli import main
 from exaranker.errors import InputError
@@ -165,7 +165,7 @@ def test_log_odds_are_those_of_the_models_own_scoring_code(name, tmp_path, capsy
         expected = [theirs(*pair) for pair in PAIRS]
     assert list(reranker.score(PAIRS)) == pytest.approx(expected, abs=1e-4)
     assert max(expected) - min(expected) > 1e-2  # they tell the pairs apart
-    row = next(row for row in public_rankers() if hub_id(tmp_path / name).split("-")[0] in row.models[0])
+    row = public_ranker(name)
     assert reranker.max_length == row.max_length
     assert f"template {row.template.name}, labels {row.template.relevant}/" in capsys.readouterr().err
 
@@ -255,7 +255,10 @@ def hub(monot5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        address = f"http://127.0.0.1:{server.server_port}"
+        files = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         yield asked
