@@ -139,6 +139,8 @@ def test_a_label_is_one_token_or_refused_with_its_pieces():
     assert label_ids(SPIECE_4000, replace(EXARANKER, relevant="green", irrelevant="no")) == (*no, *yes)
     with pytest.raises(InputError, match=r"label 'yes' is 2 tokens of this tokenizer, 'ye' \+ 's', expected one"):
         label_ids(SPIECE_4000, replace(EXARANKER, relevant="yes", irrelevant="no"))
+    with pytest.raises(InputError, match=r"label 'no' is 3 tokens of this tokenizer, '▁' \+ 'n' \+ 'o'"):
+        label_ids(SPIECE, replace(EXARANKER, relevant="yes", irrelevant="no"))
 
 
 def test_explanation_prefix_leads_the_target():

@@ -96,7 +96,8 @@ def _label_id(tokenizer: Tokenizer, label: str) -> int:
     ids = tokenizer.encode(label)
     if len(ids) > 1 and not isinstance(tokenizer, ByteTokenizer):
         ends = tokenizer.token_ends(label)
-        shown = " + ".join(repr(label[start:end]) for start, end in zip([0, *ends], ends, strict=False))
+        # SentencePiece's mark of a word's beginning is no character of the text.
+        shown = " + ".join(repr(label[start:end] or "▁") for start, end in zip([0, *ends], ends, strict=False))
         hint = "choose label words that are one token of this tokenizer, in a template file of your own"
         raise InputError(f"label {label!r} is {len(ids)} tokens of this tokenizer, {shown}, expected one", hint=hint)
     return ids[0]
