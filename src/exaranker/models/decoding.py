@@ -58,7 +58,7 @@ def greedy_tokens(
     prompt, state = _begin(module, params, input_tokens, forced_prefix, max_new_tokens)
     for step in range(max_new_tokens):
         state = _extend(module, params, prompt, state, eos_id)
-        yield np.asarray(state.tokens[:, step])
+        yield np.asarray(state.tokens)[:, step]  # sliced here: there each step would be compiled
         if np.asarray(state.ended).all():
             return
 

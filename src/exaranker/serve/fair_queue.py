@@ -27,7 +27,7 @@ class _Waiting(NamedTuple, Generic[Owner]):
     turn: int
     arrival: int  # no two are equal
     owner: Owner
-    index: int
+    place: int
     tokens: Sequence[int]
 
 
@@ -75,7 +75,7 @@ class FairQueue(Generic[Owner]):
         num_tokens = sum(len(item.tokens) for item in taken)
         self.tokens -= num_tokens
         padded = pad_batch([item.tokens for item in taken], list(range(len(taken))), (rows, length))
-        return Batch([(item.owner, item.index) for item in taken], num_tokens, padded)
+        return Batch([(item.owner, item.place) for item in taken], num_tokens, padded)
 
     def drop(self, owner: Owner) -> None:
         """Forgets the inputs of a request that still wait."""
