@@ -56,7 +56,8 @@ class LoadedModel:
         """Loads MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N onto all local devices.
 
         `dtype` ("float32", "bfloat16") replaces the one of the model's configuration, which else is kept unless the
-        processor would emulate it; `base` is the checkpoint that an adapter is of, if it is not where it was in training.
+        processor would emulate it; `base` is the checkpoint that an adapter is of, if it is not where it was in
+        training.
 
         Raises:
             InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, or an
