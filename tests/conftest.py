@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ def pytest_configure() -> None:
     Most tests compile more often than they compute: machine code need not be good.
     """
     os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+    os.environ["EXARANKER_CACHE"] = tempfile.mkdtemp(prefix="exaranker-tests-")
     os.environ[QUICK] = "1"
     jax.config.update(QUICK.lower(), True)
     if jax.__version_info__ < (0, 11):  # XLA ends a process that is given a flag that it no longer has
@@ -42,6 +44,11 @@ def pytest_configure() -> None:
     if worker and count:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: int(count)] or cores)
+
+
+def pytest_unconfigure() -> None:
+    """What was compiled for the tests goes with them."""
+    shutil.rmtree(os.environ["EXARANKER_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

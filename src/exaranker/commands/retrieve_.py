@@ -3,15 +3,15 @@
 import argparse
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exaranker.commands.collection_flag import add_collection, fill, ignores_identical_ids
 from exaranker.commands.text_flags import add_identical_ids, add_texts
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs
-from exaranker.logs import say, show, warn
+from exaranker.logs import progress, say, show, warn
 from exaranker.texts.sources import open_texts
 from exaranker.trec import ScoredDoc, write_run
 
@@ -106,8 +106,15 @@ def _index(args: argparse.Namespace, is_kept: bool) -> "Bm25Index":
     if is_kept or passages is None:
         refuse_another(args.index, None if passages is None else identity(passages), params)
         return open_index(args.index)
-    index = Bm25Index.build(passages, params)
+    with progress(desc="read", unit="passage") as bar:
+        index = Bm25Index.build(_counted(passages, bar), params)
     if args.index is not None:
         save_index(index, identity(passages), args.index)
         say(f"the index of {len(index.doc_ids):,} passages is kept in {args.index}")
     return index
+
+
+def _counted(passages: Iterable[tuple[str, str]], bar: Any) -> Iterator[tuple[str, str]]:
+    for passage in passages:
+        bar.update()
+        yield passage

@@ -18,6 +18,7 @@ from exaranker import models
 from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.folder import PREFIX, find_checkpoint
 from exaranker.checkpoints.store import load_for_inference
+from exaranker.devices.compilation_cache import keep_compiled
 from exaranker.devices.processor import fitting_dtype
 from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoding import first_step_logits, greedy_generate, greedy_tokens
@@ -63,6 +64,7 @@ class LoadedModel:
             InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, or an
                 adapter's base is not there.
         """
+        keep_compiled()
         model_dir, step = find_checkpoint(directory)
         path = model_dir / f"{PREFIX}_{step}"
         mesh = Mesh(np.array(jax.local_devices()), ("data",))

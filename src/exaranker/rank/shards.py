@@ -5,6 +5,7 @@ has whole units: its bytes are those that the undivided job would write for the 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -15,7 +16,8 @@ Item = TypeVar("Item")
 Docs = list[ScoredDoc]
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """One of `count` processes that share a job."""
 
     index: int = 0  # from 0

@@ -54,9 +54,11 @@ class LuceneIndex:
             json.dump(wanted, asked)
             asked.seek(0)
             command = [sys.executable, "-P", "-c", _CHILD, str(self.folder.resolve())]
-            streams = {"stdin": asked, "stdout": subprocess.PIPE, "stderr": told}
-            with subprocess.Popen(command, env=pyserini_java.environment(), text=True, **streams) as child:
-                yield from (self._text(json.loads(line)) for line in child.stdout)
+            environment = pyserini_java.environment()
+            with subprocess.Popen(
+                command, env=environment, text=True, stdin=asked, stdout=subprocess.PIPE, stderr=told
+            ) as child:
+                yield from (self._text(json.loads(line)) for line in child.stdout or ())
             if child.returncode:
                 told.seek(0)
                 raise InputError(
