@@ -47,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="of matrix products (default: the checkpoint's, if the CPU has it)",
     )
-    add_base(parser)
 
 
 def run(args: argparse.Namespace) -> None:
