@@ -223,7 +223,7 @@ def _is_scheme(scheme: str, slash: str) -> bool:
 
 
 def _schemes() -> Iterable[str]:
-    return require("fsspec", "storage").available_protocols()  # type: ignore[no-any-return]
+    return require("fsspec", "storage").available_protocols()
 
 
 def _listed(store: Any, key: str, path: Path) -> dict[Path, Mapping[str, Any]]:
