@@ -37,6 +37,7 @@ from exaranker.tokenization import load_tokenizer
 
 SAME = 1e-3  # of log-odds: batches of other shapes round elsewhere
 DTYPE = "float32"
+PATIENCE = 600  # seconds: on a slow machine the last requests of all clients wait for each other
 SIZES = (1, 3, 10, 30, 100)  # passages of a request
 
 
@@ -71,7 +72,7 @@ class Texts:
 async def polite(url: str, texts: Texts, tally: Tally, end: float, seed: int) -> None:
     """Asks as fast as it is answered, and checks each score."""
     draw = random.Random(seed)
-    async with httpx.AsyncClient(timeout=120) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
         while time.monotonic() < end:
             query, size = draw.randrange(len(texts.queries)), draw.choice(SIZES)
             chosen = draw.sample(range(len(texts.passages)), size)
@@ -93,7 +94,7 @@ async def polite(url: str, texts: Texts, tally: Tally, end: float, seed: int) ->
 
 async def malformed(url: str, tally: Tally, end: float) -> None:
     """Sends half of an object, and must be told so."""
-    async with httpx.AsyncClient(timeout=120) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
         while time.monotonic() < end:
             headers = {"Content-Type": "application/json"}
             answer = await client.post(f"{url}/rerank", content=b'{"query": "a", "texts": ["b"', headers=headers)
@@ -111,7 +112,7 @@ async def slow(url: str, texts: Texts, tally: Tally, end: float) -> None:
             yield content[start : start + len(content) // 9]
             await asyncio.sleep(0.5)
 
-    async with httpx.AsyncClient(timeout=120) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
         while time.monotonic() < end:
             headers = {"Content-Type": "application/json"}
             answer = await client.post(f"{url}/rerank", content=pieces(), headers=headers)
@@ -175,9 +176,9 @@ def measure(checkpoint: Path, texts: Texts, args: argparse.Namespace) -> dict[st
     reranker = Reranker.from_checkpoint(checkpoint, dtype=DTYPE)
     texts.score(reranker)  # compiles
     before = texts.score(reranker)
-    with server(checkpoint, f"--dtype={DTYPE}") as (url, process):
+    with server(checkpoint, f"--dtype={DTYPE}", f"--timeout={PATIENCE}") as (url, process):
         body = {"query": texts.queries[0], "texts": list(texts.passages)}
-        httpx.post(f"{url}/rerank", json=body, timeout=600).raise_for_status()  # compiles
+        httpx.post(f"{url}/rerank", json=body, timeout=PATIENCE).raise_for_status()  # compiles
         began, cpu, at_first = time.perf_counter(), cpu_seconds(process), memory(process, "VmRSS")
         tally = asyncio.run(load(url, texts, args.clients, args.seconds))
         wall, cpu = time.perf_counter() - began, cpu_seconds(process) - cpu
