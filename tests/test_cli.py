@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from exaranker import cli
+from exaranker.shipped import shipped
 
+SAMPLE = shipped("examples/sample")
 HEAVY = ("jax", "tensorflow", "vllm", "torch", "pyserini", "seqio", "ray")
 
 
@@ -162,3 +164,27 @@ def test_modules_of_the_current_folder_are_not_run(tmp_path):
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage: exaranker evaluate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("absent", "verb", "extra"),
+    [
+        ("numpy", "train", "train"),
+        ("jax", "train", "train"),
+        ("jax", "import", "train"),
+        ("numpy", "evaluate", "evaluate"),
+        ("scipy", "evaluate", "evaluate"),
+        ("bm25s", "retrieve", "evaluate"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(absent: str, verb: str, extra: str) -> None:
+    hide = f"import sys; sys.modules[{absent!r}] = None; from exaranker.cli import main; main(sys.argv[1:])"
+    words = {
+        "train": ["--gin_file", "sample_label.gin", "--gin.MODEL_DIR='m'", "--gin.DATASET_DIR='d'"],
+        "import": ["--checkpoint", str(SAMPLE), "--format", "hf", "--output", "out"],
+        "evaluate": ["--qrels", str(SAMPLE / "qrels.txt"), "--run", "run.trec"],
+        "retrieve": ["--queries", "q.tsv", "--passages", "p.tsv", "--output", "run.trec"],
+    }[verb]
+    done = subprocess.run([sys.executable, "-c", hide, verb, *words], capture_output=True, text=True)
+    line = f"exaranker {verb}: error: this needs the package {absent} (pip install 'exaranker[{extra}]')"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, line)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.util
 import os
 import select
 import sys
@@ -36,6 +37,12 @@ VERBS = {
     "export": "our checkpoint -> Hugging Face or T5X",
     "demo": "the whole pipeline on the embedded sample",
 }
+
+
+# What brings the packages that a verb imports, where it is not `train`.
+EXTRAS = dict.fromkeys(("retrieve", "evaluate", "report", "check-results"), "evaluate")
+EXTRAS |= {"explain": "explain", "inspect": "explain", "export-explanations": "export", "demo": "demo"}
+EXTRAS |= {"serve": "train,serve"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -75,6 +82,11 @@ def _main(arguments: list[str]) -> None:
         sys.exit(130)
     except BrokenPipeError:
         raise
+    except ImportError as error:
+        if (package := _missing(error)) is None:
+            _last_resort(program, error)
+        extra = EXTRAS.get(verb, "train")
+        _fail(program, f"this needs the package {package} (pip install 'exaranker[{extra}]')")
     except Exception as error:
         _last_resort(program, error)
 
@@ -132,6 +144,14 @@ def _at_home(value: Any) -> Any:
     if isinstance(value, list):
         return [_at_home(item) for item in value]
     return type(value)(os.path.expanduser(value)) if isinstance(value, str | Path) else value
+
+
+def _missing(error: ImportError) -> str | None:
+    """The package that is not installed, if that is why something cannot be imported."""
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("exaranker"):
+        return error.name.partition(".")[0]
+    # jaxlib, which is built against numpy, says only that it could not be initialised.
+    return None if importlib.util.find_spec("numpy") else "numpy"
 
 
 def _last_resort(program: str, error: Exception) -> NoReturn:

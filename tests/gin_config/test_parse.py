@@ -34,6 +34,12 @@ def written(folder: Path, text: str) -> str:
     return str(folder / "mine.gin")
 
 
+def test_the_home_directory_in_a_path_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = train_config("MODEL_DIR='~/model'", "DATASET_DIR='~/data'")
+    assert (config.model_dir, config.data.dataset_dir) == ("/home/someone/model", "/home/someone/data")
+
+
 def test_a_file_of_one_s_own_configures_a_run(tmp_path):
     own = 'LENGTH = 96\nTASK_FEATURE_LENGTHS = {"inputs": %LENGTH, "targets": 4}\n'
     config = train_config(file=written(tmp_path, MINE + own))

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from exaranker.errors import InputError, require
 from exaranker.files.reading import sha256_file
@@ -44,6 +45,20 @@ def _snapshot(name: str, files: Sequence[str]) -> Path:
     try:
         return Path(hub.snapshot_download(name, allow_patterns=list(files), ignore_patterns=[_SECOND_COPY]))
     except (OSError, ValueError, hub.errors.HTTPError) as error:
-        said = " ".join(str(error).split())[:160]
-        problem = f"no model {name!r}: no such directory, and the hub says {type(error).__name__}: {said}"
-        raise InputError(problem, hint="check the name, or download it and give its directory") from error
+        reason, remedy = _why_not_fetched(error, hub.errors, name)
+        raise InputError(f"no model {name!r}: no such directory, and {reason}", hint=remedy) from error
+
+
+def _why_not_fetched(error: Exception, errors: Any, name: str) -> tuple[str, str]:
+    """(why the hub gave nothing, what to do)."""
+    elsewhere = f"fetch it where there is a network, hf download {name} --local-dir DIR, and give DIR"
+    if isinstance(error, errors.GatedRepoError):
+        return "the hub gives it only to those who have accepted its terms", "accept them there, then: hf auth login"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no model of that name", "check the name; for a private one: hf auth login"
+    if isinstance(error, errors.HFValidationError):
+        return "that is no name of a model on the hub", "expected OWNER/NAME, or a directory"
+    if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError):
+        return "it is not in the hub's cache here, nor can the hub be reached", f"check the name; {elsewhere}"
+    said = " ".join(str(error).split())[:160]
+    return f"the hub says {type(error).__name__}: {said}", f"try again, or {elsewhere}"

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -84,9 +85,9 @@ def build(kind: type[Config], found: Statements) -> Configured[Config]:
 
 
 def _localised(value: Any) -> Any:
-    """A configuration with the mirrors of its URLs; its gin text keeps the URLs."""
+    """A configuration with the mirrors of its URLs and its `~` expanded; its gin text keeps them as they are."""
     if isinstance(value, str):
-        return localised(value)
+        return os.path.expanduser(value) if value.startswith("~/") else localised(value)
     if isinstance(value, tuple):
         return tuple(map(_localised, value)) if type(value) is tuple else value
     if not is_dataclass(value) or isinstance(value, type):

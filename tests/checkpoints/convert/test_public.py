@@ -273,14 +273,13 @@ def test_a_hub_id_is_fetched_by_the_hubs_own_client(hub, monot5, tmp_path, monke
     converted = usable_checkpoint("castorini/monot5-base-msmarco")
     assert [path for path in hub if path.endswith("model.safetensors")]
     assert converted == usable_checkpoint(monot5)  # the same files
-    with pytest.raises(
-        InputError, match=r"no model 'castorini/monot5-none': no such directory, and the hub says \w+Error: "
-    ):
+    absent = "no model 'castorini/monot5-none': no such directory, and (the hub has no|it is not in the hub's cache)"
+    with pytest.raises(InputError, match=absent):
         usable_checkpoint("castorini/monot5-none")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     before = len(hub)
     assert usable_checkpoint("castorini/monot5-base-msmarco") == converted
     assert len(hub) == before
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
-    with pytest.raises(InputError, match="the hub says LocalEntryNotFoundError: Cannot find"):
+    with pytest.raises(InputError, match="it is not in the hub's cache here, nor can the hub be reached"):
         usable_checkpoint("castorini/monot5-base-msmarco")

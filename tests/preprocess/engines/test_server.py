@@ -23,7 +23,7 @@ from exaranker.preprocess.engines.base import Sampling
 from exaranker.preprocess.engines.llms import decoder
 from exaranker.preprocess.engines.registry import ENGINES
 from exaranker.preprocess.engines.runners import EngineSpec, run_overlapping
-from exaranker.preprocess.engines.server import ServerEngine
+from exaranker.preprocess.engines.server import ServerEngine, completions
 from exaranker.preprocess.engines.server_client import ServerConfig
 from exaranker.preprocess.engines.vllm import VLLMConfig
 from exaranker.preprocess.explain import explain
@@ -228,6 +228,15 @@ def test_what_may_pass_is_tried_again(failure):
     answers, server = generate(lambda number, body: failure if number < 6 else good(body))
     assert answers == expected
     assert len(server.bodies) == 12
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "tokens"), [([-0.5, float("nan")], 2), ([float("-inf")], 1), (None, -3), (None, "2"), (["-0.5"], 1)]
+)
+def test_figures_that_cannot_be_are_not_believed(logprobs, tokens):
+    choice = {"index": 0, "text": "so.", "finish_reason": "stop", "logprobs": {"token_logprobs": logprobs}}
+    with pytest.raises((ValueError, TypeError)):  # as any other reply that is none: it is asked for again
+        completions({"choices": [choice], "usage": {"completion_tokens": tokens}})
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again():
