@@ -87,6 +87,8 @@ EXTRAS = {
         "sentencepiece>=0.2.1",
         "tokenizers>=0.22",
         "safetensors>=0.6",
+        "huggingface-hub>=1",
+        "jinja2>=3.1",
         "tqdm>=4.67",
     ],
     "tpu": jax_with("[tpu]"),
@@ -140,6 +142,7 @@ setup(
     packages=list(PACKAGES),
     package_data={
         "exaranker": ["py.typed"],
+        "exaranker.checkpoints.convert": ["*.j2"],
         "exaranker.evaluate": ["*.j2", "*.yaml", "*.css", "*.js"],
         "exaranker.preprocess.dataset": ["*.j2"],
         "exaranker.preprocess.inspect": ["*.j2"],

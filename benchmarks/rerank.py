@@ -76,6 +76,7 @@ def random_model(config: T5Config, tokenizer: Tokenizer, folder: Path) -> tuple[
     params = nn.meta.unbox(jax.jit(models.build(config).init)(jax.random.key(0), batch)["params"])
     save_model(folder / "ours", ModelCard(config, EXARANKER, tokenizer.digest), params, tokenizer)
     write_huggingface(folder / "theirs", config, params, tokenizer)
+    tokenizer.save(folder / "theirs")
     return folder / "ours", folder / "theirs"
 
 

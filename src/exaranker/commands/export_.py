@@ -2,12 +2,19 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exaranker.commands.base_flag import add_base
+from exaranker.errors import InputError
 from exaranker.logs import show
 
-SUMMARY = """Writes one of our checkpoints for transformers (Auto classes load it), for T5X (its restore accepts it) or,
-if it is an adapter, for PEFT."""
+if TYPE_CHECKING:
+    from exaranker.checkpoints.convert.model_card import Result
+
+SUMMARY = """Writes one of our checkpoints for Hugging Face, for T5X (its restore accepts it) or, of adapters, for PEFT.
+
+A Hugging Face directory is loaded and ranks alike by transformers' Auto classes, sentence-transformers' CrossEncoder,
+rerankers and, if decoder-only, vLLM; README.md in it is a model card that says how."""
 EXAMPLE = "exaranker export --checkpoint out/model --format hf --output out/model-hf"
 
 
@@ -20,9 +27,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
     add_base(parser)
+    parser.add_argument("--results", metavar="FILE", help="results.json of `exaranker evaluate`, for hf's model card")
+    parser.add_argument("--run", metavar="NAME", help="which of its runs is this model's (default: its only one)")
 
 
 def run(args: argparse.Namespace) -> None:
     from exaranker.checkpoints.convert.transfer import export_checkpoint
 
-    show(f"wrote {export_checkpoint(args.checkpoint, args.format, args.output, args.base)}")
+    if args.results and args.format != "hf":
+        raise InputError("--results stand in the model card of --format hf", hint="leave one of them out")
+    results = _results(args.results, args.run) if args.results else []
+    show(f"wrote {export_checkpoint(args.checkpoint, args.format, args.output, args.base, results)}")
+
+
+def _results(path: str, name: str | None) -> "list[Result]":
+    from exaranker.checkpoints.convert.model_card import Result
+    from exaranker.evaluate.results import read_results
+
+    results = read_results(path)
+    names = [run["name"] for run in results["runs"]]
+    own = name or (names[0] if len(names) == 1 else None)
+    if own not in names:
+        problem = f"--run {name!r} is none of its runs" if name else "it has several runs"
+        raise InputError(problem, path=path, hint=f"--run is one of {', '.join(names)}")
+    collection = Path(results["qrels"]["file"]).name
+    return [
+        Result(collection, run["name"], measure, run["means"][measure], run["name"] == own)
+        for run in results["runs"]
+        for measure in results["measures"]
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 from exaranker.checkpoints.card import Adapter, ModelCard
 from exaranker.checkpoints.folder import PREFIX, read_card, steps_to_resume
 from exaranker.errors import InputError
-from exaranker.files import sha256_file
+from exaranker.files import read_json, sha256_file
 from exaranker.schema import MANIFEST
 from exaranker.train.config import TrainConfig
 
@@ -25,8 +25,18 @@ def run_record(config: TrainConfig) -> dict[str, Any]:
     fields = dict(_flattened(config, ""))
     fields |= {name: getattr(config.model, name) for name in COMPUTED[1:]}
     if config.data.dataset_dir is not None:
-        fields["dataset"] = sha256_file(Path(config.data.dataset_dir) / MANIFEST)[:12]
+        fields |= _provenance(Path(config.data.dataset_dir))
     return {name.removeprefix("data.").upper(): value for name, value in sorted(fields.items())}
+
+
+def _provenance(directory: Path) -> dict[str, str]:
+    """The explanations' manifest by its digest, and what it says of pairs, LLM and prompt."""
+    path = directory / MANIFEST
+    found = {"dataset": sha256_file(path)[:12]}
+    settings = read_json(path).get("settings", {})
+    parts = {"dataset_name": ("input", "name"), "llm": ("llm", "name"), "prompt": ("prompt", "sha256")}
+    found |= {key: settings[part][name] for key, (part, name) in parts.items() if part in settings}
+    return found | ({"llm": ", ".join(settings["given"]["explainers"])} if "given" in settings else {})
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from exaranker.checkpoints.convert.weights import ORIGINAL, WEIGHTS, read_tensor
 from exaranker.errors import InputError
 from exaranker.files import read_json, write_json
 from exaranker.models import ModelConfig, family_of
-from exaranker.tokenization import HUGGINGFACE_ROLES, ByteTokenizer, Tokenizer
+from exaranker.tokenization import Tokenizer
 
 MERGE = "import its base, then the adapter with --format peft; or merge them: PEFT's merge_and_unload()"
 # What a tensor's name says of why it has no place here, and the remedy.
@@ -69,7 +69,7 @@ def _read_as(conversion: Conversion, given: Json, directory: Path) -> tuple[Mode
 
 
 def write_huggingface(directory: Path, config: ModelConfig, params: Any, tokenizer: Tokenizer) -> None:
-    """Writes a directory that AutoModelForSeq2SeqLM or AutoModelForCausalLM loads; the weights are exact, in fp32."""
+    """Writes config.json and weights that AutoModelForSeq2SeqLM or AutoModelForCausalLM loads; exact, in fp32."""
     tensors = to_tensors(params)
     check_tensors(config, tensors, directory)
     stored = {
@@ -79,9 +79,6 @@ def write_huggingface(directory: Path, config: ModelConfig, params: Any, tokeniz
     directory.mkdir(parents=True, exist_ok=True)
     save_file(stored, directory / WEIGHTS, metadata={"format": "pt"})
     write_json(directory / "config.json", to_hf_config(config, tokenizer))
-    tokenizer.save(directory)
-    if isinstance(tokenizer, ByteTokenizer):  # there is no file by which AutoTokenizer could tell
-        write_json(directory / HUGGINGFACE_ROLES, {"tokenizer_class": "ByT5Tokenizer"})
 
 
 def _refuse_foreign(conversion: Conversion, given: Json, directory: Path) -> None:

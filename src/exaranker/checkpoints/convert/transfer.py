@@ -1,12 +1,15 @@
 """Import and export: between our checkpoints and the directories of Hugging Face and T5X."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from exaranker.checkpoints.card import Adapter, ModelCard
 from exaranker.checkpoints.convert.huggingface import read_huggingface, write_huggingface
+from exaranker.checkpoints.convert.model_card import Result
 from exaranker.checkpoints.convert.peft import read_peft, write_peft
+from exaranker.checkpoints.convert.ranker import kept_template, write_ranker
 from exaranker.checkpoints.convert.t5x import read_t5x, write_t5x
 from exaranker.checkpoints.folder import PREFIX, TOKENIZER, find_checkpoint, load_card
 from exaranker.checkpoints.reading import weights_digest
@@ -44,8 +47,8 @@ def import_checkpoint(
     """
     _refuse_existing(output, "MODEL_DIR")
     config, params, step, slots = _read(source, form)
-    template = _template(config, template_name)
     tokenizer = _tokenizer(source, form, tokenizer_path, config)
+    template = (None if template_name else kept_template(source, tokenizer)) or _template(config, template_name)
     ids = label_ids(tokenizer, template)
     card = ModelCard(config, template, tokenizer.digest, ids, step=step, max_length=max_length)
     with atomic_folder(output) as aside:
@@ -77,11 +80,14 @@ def import_adapter(source: Path, base: Path, output: Path, template_name: str | 
     return output / name
 
 
-def export_checkpoint(source: Path, form: str, output: Path, base: Path | None = None) -> Path:
+def export_checkpoint(
+    source: Path, form: str, output: Path, base: Path | None = None, results: Sequence[Result] = ()
+) -> Path:
     """Writes our checkpoint as a Hugging Face directory, or as T5X's `output/checkpoint_<step>`; returns the path.
 
-    An adapter, of the model at `base` if that has moved, is merged, or written as PEFT's directory. It is written aside
-    and renamed, so `output` is either whole or not there.
+    An adapter, of the model at `base` if that has moved, is merged, or written as PEFT's directory. `results` stand in
+    the model card of a Hugging Face directory. It is written aside and renamed, so `output` is either whole or not
+    there.
 
     Raises:
         InputError: there is no checkpoint, `output` already exists, or the format does not know the architecture.
@@ -94,6 +100,7 @@ def export_checkpoint(source: Path, form: str, output: Path, base: Path | None =
     with atomic_folder(output) as aside:
         if form == "hf":
             write_huggingface(aside, card.config, params, tokenizer)
+            write_ranker(aside, card, step, tokenizer, results)
         else:
             write_t5x(aside, card.config, params, step, load_adafactor_slots(source))
             tokenizer.save(aside)

@@ -99,6 +99,7 @@ def _write_more(config: T5GemmaConfig, tokenizer: Tokenizer) -> dict[str, Any]:
         "vocab_size": config.vocab_size,
         "pad_token_id": tokenizer.pad_id,
         "bos_token_id": config.start_id,
+        "decoder_start_token_id": config.start_id,
         "eos_token_id": tokenizer.eos_id,
     }
 
@@ -108,6 +109,7 @@ def _write_side(config: T5GemmaConfig, widths: Widths, layers: int, tokenizer: T
         **OPTIONS,
         "model_type": "t5_gemma_module",
         **write_fields(COMMON, config),
+        "query_pre_attn_scalar": int(config.query_scalar),  # what transformers takes
         **write_fields(WIDTHS, widths),
         "num_hidden_layers": layers,
         "layer_types": [*_repeated(config.attention_pattern, layers)],
