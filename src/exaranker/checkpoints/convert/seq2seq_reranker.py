@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from sentence_transformers.base.modules import InputModule
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
 
 class Seq2SeqReranker(InputModule):
@@ -40,7 +40,10 @@ class Seq2SeqReranker(InputModule):
         hub = {name: kwargs[name] for name in ("token", "revision", "local_files_only") if kwargs.get(name) is not None}
         config = cls.load_config(model_name_or_path, cache_folder=kwargs.get("cache_folder"), **hub)
         hub["cache_dir"] = kwargs.get("cache_folder")
-        model = AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, **hub, **(model_kwargs or {}))
+        kind = AutoConfig.from_pretrained(model_name_or_path, **hub).model_type
+        # torch's fused attention leaves T5Gemma's soft caps out.
+        chosen = {"attn_implementation": "eager"} if kind == "t5gemma" else {}
+        model = AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, **hub, **chosen, **(model_kwargs or {}))
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **hub, **(processor_kwargs or {}))
         return cls(model, tokenizer, **{name: config[name] for name in cls.config_keys})
 
