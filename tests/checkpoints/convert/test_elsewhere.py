@@ -6,9 +6,6 @@ Inputs have some hundred terms; a difference of 1e-4 in log-odds of about 1 is w
 import csv
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -180,17 +177,6 @@ def test_an_export_comes_back_with_its_template(exported, tmp_path, family):
     assert load_card(tmp_path / "back").template == load_card(folder.with_name("model")).template
     back = Reranker.from_checkpoint(tmp_path / "back", dtype="float32")
     np.testing.assert_allclose(list(back.score(PAIRS[:3])), ours[:3], rtol=0, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_vllm_scores(exported, tmp_path):
-    folder, ours = exported("llama")
-    (tmp_path / "pairs.json").write_text(json.dumps(PAIRS))
-    program = Path(__file__).with_name("vllm_scores.py")
-    command = [sys.executable, program, folder, tmp_path / "pairs.json", tmp_path / "scores.json"]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert_alike(json.loads((tmp_path / "scores.json").read_text()), ours[:50])
 
 
 def test_the_model_card_says_what_is_known(tmp_path):

@@ -59,9 +59,9 @@ def kept_template(directory: Path, tokenizer: Tokenizer) -> Template | None:
 
 
 def input_length(card: ModelCard) -> int:
-    """The tokens of an input that the model was trained with."""
+    """The tokens of an input that the model is meant to read, or else was trained with."""
     lengths = card.run.get("TASK_FEATURE_LENGTHS") or {}
-    return int(lengths.get("inputs", DEFAULT_LENGTH))
+    return card.max_length or int(lengths.get("inputs", DEFAULT_LENGTH))
 
 
 def generation_config(config: dict[str, Any]) -> dict[str, Any]:
