@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import hypothesis
 import jax
@@ -17,6 +18,9 @@ from exaranker import logs
 from exaranker.files import sha256_file, write_json
 from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
 from exaranker.texts.rows import read_texts
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 SAMPLE = Path(__file__).parents[1] / "examples/sample"
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
@@ -181,3 +185,18 @@ def optimized() -> Iterator[None]:
 def _messages_as_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verb that a test runs in this process must not decide how the next test's messages look."""
     monkeypatch.setattr(logs, "_style", logs.Style())
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[webdriver.Chrome]":
+    """Debian's Chromium without a screen."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()

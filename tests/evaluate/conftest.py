@@ -1,11 +1,9 @@
 """Two runs of a toy collection, evaluated, with explanations; a browser."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
 
 from exaranker.cli import main
 from exaranker.evaluate import trec_eval
@@ -36,16 +34,3 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lines = (json.dumps(dict(zip(fields, row, strict=True))) + "\n" for row in rows)
     (tmp_path / "explained.jsonl").write_text("".join(lines))
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    """Debian's Chromium without a screen."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()

@@ -1,6 +1,7 @@
 """exaranker serve."""
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,12 +9,17 @@ from exaranker.commands.base_flag import add_base
 from exaranker.errors import InputError, require
 from exaranker.files import read_lines
 from exaranker.logs import warn
+from exaranker.shipped import shipped
+from exaranker.texts.rows import TITLES
+from exaranker.texts.sources import open_texts
 
 if TYPE_CHECKING:
+    from exaranker.serve.search import Searcher
     from exaranker.serve.service import Service
 
 SUMMARY = """Serves a checkpoint to clients of Cohere, Jina, vLLM and text-embeddings-inference, or of MCP.
-A score is the probability of relevance; log-odds if a request asks for them."""
+A score is the probability of relevance; log-odds if a request asks for them. A browser gets a page at /: BM25's
+ranking and ours side by side, and why."""
 EXAMPLE = "exaranker serve --checkpoint out/model --port 8080"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -39,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of matrix products (default: the checkpoint's, if the CPU has it)",
     )
     add_base(parser)
+    page = parser.add_argument_group("the page at /")
+    page.add_argument(
+        "--passages", metavar="FILE|DIR|ID", help="what it searches, as `exaranker retrieve` (default: the sample)"
+    )
+    page.add_argument("--title", choices=TITLES, default="first", help="where a passage's title is put")
+    page.add_argument("--index", type=Path, metavar="DIR", help="the index that `exaranker retrieve` kept of them")
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max_documents", type=int, default=2048, help="of a request (default: %(default)s)")
     limits.add_argument("--max_payload", type=int, default=16 * 2**20, help="bytes (default: %(default)s)")
@@ -57,7 +69,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--port {args.port}, expected 0 to 65535")
     if args.checkpoint is None:
         raise InputError("a checkpoint is needed", hint="give --checkpoint MODEL_DIR, as `exaranker train` writes it")
-    for module in ("fastapi", "uvicorn", "prometheus_client", *(["mcp"] if args.mcp else [])):
+    if args.index is not None and args.passages is None:
+        raise InputError("--index has no texts", hint="give --passages too, of which it was made")
+    for module in ("fastapi", "uvicorn", "prometheus_client", "bm25s", "Stemmer", *(["mcp"] if args.mcp else [])):
         require(module, "serve")
     if args.mcp:
         _serve_mcp(args)
@@ -73,7 +87,15 @@ def _serve_http(args: argparse.Namespace) -> None:
     if key is None and args.host not in LOOPBACK:
         warn(f"whoever reaches {args.host} can rank here: --api_key_file asks for a key")
     listening = listen(args.host, args.port)  # before the model, which takes longer to load than to be refused
-    serve(_service(args), listening, key)
+    with tempfile.TemporaryDirectory() as scratch:
+        serve(_service(args), _searcher(args, Path(scratch)), listening, key)
+
+
+def _searcher(args: argparse.Namespace, scratch: Path) -> "Searcher":
+    from exaranker.serve.search import Searcher
+
+    passages = args.passages or shipped("examples/sample") / "passages.tsv"
+    return Searcher.of(open_texts(passages, "passages", args.title), args.index, scratch)
 
 
 def _serve_mcp(args: argparse.Namespace) -> None:

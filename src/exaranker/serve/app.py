@@ -15,14 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from exaranker import __version__
+from exaranker.serve import page
 from exaranker.serve.gate import Gate
 from exaranker.serve.refusal import RefusalError
 from exaranker.serve.routes import router
+from exaranker.serve.search import Searcher
 from exaranker.serve.service import Service
 from exaranker.serve.shapes import DocumentsRequest, TextsRequest
 
 
-def create_app(service: Service, api_key: str | None = None) -> ASGIApp:
+def create_app(service: Service, searcher: Searcher, api_key: str | None = None) -> ASGIApp:
     """The ASGI application; it starts and stops the service's thread."""
 
     @asynccontextmanager
@@ -32,8 +34,9 @@ def create_app(service: Service, api_key: str | None = None) -> ASGIApp:
         service.batcher.stop()
 
     app = FastAPI(title="ExaRanker", version=__version__, lifespan=lifespan, redoc_url=None)
-    app.state.service = service
+    app.state.service, app.state.searcher = service, searcher
     app.include_router(router)
+    app.include_router(page.router)
     _add_operations(app, service)
     app.exception_handler(RefusalError)(_refused)
     app.exception_handler(RequestValidationError)(_invalid)

@@ -17,6 +17,7 @@ from exaranker.serve.metrics import Metrics
 from exaranker.serve.refusal import RefusalError
 
 OPEN_TO_ALL = ("/health", "/ping")  # what a load balancer asks, without a key and however much is open
+WITHOUT_KEY = ("/", "/page.css", "/page.js")  # the page, which asks for the key
 
 
 class Gate:
@@ -64,7 +65,7 @@ class Gate:
     def _check(self, scope: Scope) -> None:
         if scope["path"] in OPEN_TO_ALL:
             return
-        if self._key is not None and not _has_key(scope, self._key):
+        if self._key is not None and scope["path"] not in WITHOUT_KEY and not _has_key(scope, self._key):
             raise RefusalError(401, "Validation", "a key is needed: send `Authorization: Bearer KEY`")
         if self._open > self._limits.requests:
             raise RefusalError(429, "Overloaded", f"{self._limits.requests} requests are open already", retry_after=1)

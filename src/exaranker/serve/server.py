@@ -8,6 +8,7 @@ import uvicorn
 from exaranker.errors import InputError
 from exaranker.logs import show
 from exaranker.serve.app import create_app
+from exaranker.serve.search import Searcher
 from exaranker.serve.service import Service
 
 KEEP_ALIVE = 30  # seconds a connection may be idle
@@ -27,11 +28,11 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen at {host} port {port}: {error.strerror}", hint="try another --port") from error
 
 
-def serve(service: Service, listening: socket.socket, api_key: str | None = None) -> None:
+def serve(service: Service, searcher: Searcher, listening: socket.socket, api_key: str | None = None) -> None:
     """Answers until SIGTERM or SIGINT; then no connection is taken any more, and what is open is answered first."""
     seconds = service.limits.seconds
     config = uvicorn.Config(
-        create_app(service, api_key),
+        create_app(service, searcher, api_key),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -40,7 +41,9 @@ def serve(service: Service, listening: socket.socket, api_key: str | None = None
         timeout_graceful_shutdown=int(seconds + ENDING),
     )
     host, port = listening.getsockname()[:2]
-    show(f"{service.name} answers at http://{f'[{host}]' if ':' in host else host}:{port} (its API: /docs)")
+    show(
+        f"{service.name} answers at http://{f'[{host}]' if ':' in host else host}:{port} (its page: /, its API: /docs)"
+    )
     # uvicorn ends in good order, and then raises the signal again, for a default that would end us as if killed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -94,6 +94,17 @@ class Service:
         template = self.reranker.model.card.template
         return template.relevant if log_odds > 0 else template.irrelevant
 
+    def read_part(self, pair: QueryPassage) -> str:
+        """What the model reads of a passage.
+
+        Raises:
+            RefusalError: the query alone is too long.
+        """
+        try:
+            return self.reranker.cut(*self._readable(pair))
+        except InputError as error:
+            raise RefusalError(422, "Tokenizer", str(error)) from error
+
     def _readable(self, pair: QueryPassage) -> QueryPassage:
         query, passage = pair
         return query, passage[: self._readable_characters]
