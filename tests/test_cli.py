@@ -68,7 +68,7 @@ def test_a_reader_that_has_gone_is_no_traceback(words, unbuffered, tmp_path):
     if words == ["retrieve"]:
         (tmp_path / "texts.tsv").write_text("a\tsome words\n")
         texts = [f"--{name}={tmp_path / 'texts.tsv'}" for name in ("queries", "passages")]
-        words = [*words, *texts, f"--output={tmp_path / 'run.trec'}"]
+        words = [*words, *texts, f"--output={tmp_path / 'run.trec'}", "--quiet"]
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "exaranker.cli", *words]
