@@ -156,8 +156,10 @@ def server(checkpoint: Path, *words: str) -> Iterator[tuple[str, int]]:
     command = [sys.executable, "-m", "exaranker.cli", "serve", f"--checkpoint={checkpoint}", "--port=0", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().split()[3], process.pid
-        process.terminate()
+        try:
+            yield process.stdout.readline().split()[3], process.pid
+        finally:
+            process.terminate()
 
 
 def cpu_seconds(process: int) -> float:
