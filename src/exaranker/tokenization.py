@@ -46,6 +46,9 @@ class Tokenizer(Protocol):
     control_ids: Mapping[str, int]  # of the tokens that mark up a prompt: text in texts, obeyed in a template's words
     digest: str  # sha256 of the file
 
+    def __hash__(self) -> int:
+        """By identity: what is made of a tokenizer is kept for it."""
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens."""
 
