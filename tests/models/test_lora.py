@@ -102,3 +102,5 @@ def test_layers_are_chosen_by_the_ends_of_their_names():
     assert len(chosen()) == (4 + 3) + (4 + 4 + 3)
     with pytest.raises(InputError, match=r"LORA_LAYERS has 'quer': the model has no such layer \(did you mean query"):
         chosen(layers=("quer",))
+    with pytest.raises(InputError, match=r"LORA_LAYERS is \(\), expected one name or more, or None"):
+        Lora(layers=())

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
-from exaranker.checks import Macro, Positive, above, check, from_to_below
+from exaranker.checks import Macro, Positive, Rule, above, check, from_to_below
 from exaranker.errors import InputError, nearest
 from exaranker.models.layers import ADAPTER, Dense
 from exaranker.models.matmul import matmul
 
 HEAD = "logits_dense"  # the output projection, which PEFT's "all-linear" leaves out too
+NAMED = Rule("one name or more, or None", lambda layers: len(layers) > 0)
 RANK = "rank"  # the logical axis of what the two matrices have in common
 
 
@@ -38,7 +39,7 @@ class Lora:
     alpha: Annotated[float, above(0), Macro("LORA_ALPHA")] = 16.0
     dropout: Annotated[float, from_to_below(0, 1), Macro("LORA_DROPOUT")] = 0.0  # of what `a` is multiplied with
     # Ends of layers' names, such as "query" or "self_attention/query"; None is every dense layer but the output's.
-    layers: Annotated[tuple[str, ...] | None, Macro("LORA_LAYERS")] = None
+    layers: Annotated[tuple[str, ...] | None, NAMED, Macro("LORA_LAYERS")] = None
     rslora: Annotated[bool, Macro("LORA_RSLORA")] = False  # rank-stabilised (arXiv 2312.03732)
 
     def __post_init__(self) -> None:

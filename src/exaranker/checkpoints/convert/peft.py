@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from exaranker.checkpoints.convert.conversion import Field, Json, read_fields, write_fields
 from exaranker.checkpoints.convert.families import tensor_names
-from exaranker.checkpoints.convert.tensors import check_finite, to_tensors
+from exaranker.checkpoints.convert.tensors import Tensors, check_finite, to_tensors
 from exaranker.checkpoints.convert.weights import read_tensors
 from exaranker.checkpoints.store import check_same_arrays
 from exaranker.errors import InputError, nearest
@@ -60,8 +60,8 @@ def read_peft(directory: Path, config: ModelConfig) -> tuple[Lora, Any]:
 
 def write_peft(directory: Path, config: ModelConfig, lora: Lora, adapter: Any) -> None:
     """Writes an adapter, for the model that `write_huggingface` makes of its base."""
-    layers, stored = _dense_layers(config), {}
-    matrices = to_tensors(adapter)
+    layers, matrices = _dense_layers(config), to_tensors(adapter)
+    stored: Tensors = {}
     for name, matrix in matrices.items():
         layer, _, part = name.rpartition("/")
         stored[f"{PREFIX}{layers[layer]}.lora_{part.upper()}.weight"] = np.ascontiguousarray(matrix.T)
