@@ -21,12 +21,14 @@ ROWS = [
 @pytest.fixture
 def words(t5_checkpoint: Path, collection: Path) -> list[str]:
     """The command; the explanations beside the collection are of its checkpoint."""
-    lines = [dict(zip(("query_id", "doc_id", "explanation"), row, strict=True)) for row in ROWS]
+    lines: list[dict[str, Any]] = [dict(zip(("query_id", "doc_id", "explanation"), row, strict=True)) for row in ROWS]
     texts = {
         name: dict(line.split("\t") for line in (collection / f"{name}.tsv").read_text().splitlines())
         for name in ("queries", "passages")
     }
+    texts["passages"]["p5"] = "Bees dance. They turn. They rest. Then they fly."
     pairs = [(texts["queries"][line["query_id"]], texts["passages"][line["doc_id"]]) for line in lines]
+    lines[0]["window"] = {"start": 0, "end": 48, "text": texts["passages"]["p5"]}
     scores = Reranker.from_checkpoint(t5_checkpoint).score(pairs)
     write(collection, [line | {"rank": 1, "label": "true", "score": s} for line, s in zip(lines, scores, strict=True)])
     inputs = [f"--{name}={collection / name}.tsv" for name in ("queries", "passages")]
@@ -52,7 +54,7 @@ def test_a_run_is_measured(words: list[str], collection: Path, capsys: pytest.Ca
     assert set(first["comprehensiveness"]) == {
         "explanation", "other_passage", "other_query", "lead", "bm25", "random", "occlusion",
     }  # fmt: skip
-    assert first["chosen"] == first["sentences"] // 3 > 1
+    assert (first["sentences"], first["chosen"]) == (4, 1), "of the window that won"
     printed = capsys.readouterr()
     assert printed.out.startswith("2 passages of 2 queries (left out: 1 as the passage has one sentence)")
     assert "differ from this checkpoint's" not in printed.err

@@ -100,11 +100,21 @@ def _read(job: FaithfulnessJob) -> tuple[list[Row], list[ExplainedPassage]]:
                 raise InputError(f"{name} {row[name]!r} is not in {path}", path=job.explanations, line=line)
     pairs = [
         ExplainedPassage(
-            queries[row["query_id"]], passages[row["doc_id"]], row["score"] > 0, row["explanation"], *others
+            queries[row["query_id"]],
+            _scored_text(row, passages[row["doc_id"]]),
+            row["score"] > 0,
+            row["explanation"],
+            *others,
         )
         for row, others in zip(rows, controls(rows), strict=True)
     ]
     return rows, pairs
+
+
+def _scored_text(row: Row, passage: str) -> str:
+    """Of a long document the window that won, else all of it."""
+    window = row.get("window")
+    return str(window["text"]) if isinstance(window, dict) and "text" in window else passage
 
 
 def _measured(
