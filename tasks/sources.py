@@ -15,6 +15,8 @@ from exaranker import schema
 SPLITS: dict[str, tuple[int, int]] = {"test": (0, 5), "validation": (5, 10), "train": (10, 100)}
 FIELDS = ("query_id", "doc_id", "query", "passage", "label", "relevant", "explanation", "llm_relevance")
 
+TEXTS = ("query", "passage", "explanation")
+
 Example = Mapping[str, tf.Tensor]
 
 
@@ -101,9 +103,19 @@ def _parse(dataset: int) -> Callable[[tf.Tensor, tf.Tensor], Example]:
 
     def parse(row: tf.Tensor, record: tf.Tensor) -> Example:
         numbers = {"dataset": tf.constant(dataset, tf.int32), "row": tf.cast(row, tf.int32)}
-        return {**tf.io.parse_single_example(record, description), **numbers}
+        example = tf.io.parse_single_example(record, description)
+        for name in TEXTS:
+            _require_utf8(example[name], name, row)
+        return {**example, **numbers}
 
     return parse
+
+
+def _require_utf8(text: tf.Tensor, name: str, row: tf.Tensor) -> None:
+    """SentencePiece would make something of any bytes; `reading.input_error` takes the error apart."""
+    problem = f"InputError: {name} of row {{}} is not UTF-8 (verify the dataset with: exaranker inspect DIR)"
+    is_utf8 = tf.equal(tf.strings.unicode_transcode(text, "UTF-8", "UTF-8"), text)
+    tf.debugging.Assert(is_utf8, [tf.strings.format(problem, row)])
 
 
 def _with_shapes(row: Example, spec: Mapping[str, tf.TensorSpec]) -> Example:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -26,6 +27,7 @@ SAMPLE = Path(__file__).parents[1] / "examples/sample"
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 BUDGET = os.environ.get("EXARANKER_TEST_MINUTES") or None  # set by .ci/run
 BEGAN = time.monotonic()
+ASIDE = re.compile(r"\.[0-9a-f]{8}\.aside")  # of exaranker.files, each time another name
 
 # The same examples in every run, so that a gate is red for what changed; HYPOTHESIS_PROFILE=explore looks for new ones.
 hypothesis.settings.register_profile("gate", derandomize=True)
@@ -75,7 +77,8 @@ def left_by_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
     def note_state() -> None:
         files = [path for path in sorted(whole.rglob("*")) if path.is_file()]
-        state = [(path.suffix, path.read_bytes()) for path in files]
+        names = (ASIDE.sub(".aside", str(path.relative_to(whole))) for path in files)
+        state = list(zip(names, [path.read_bytes() for path in files], strict=True))
         if state not in states:
             shutil.copytree(whole, tmp_path / f"killed{len(states)}")
             states.append(state)
@@ -99,7 +102,7 @@ def left_by_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
         note_state()
         return [tmp_path / f"killed{number}" for number in range(len(states))]
 
-    originals = {name: getattr(os, name) for name in ("open", "fsync", "replace", "unlink")}
+    originals = {name: getattr(os, name) for name in ("open", "fsync", "replace", "rename", "unlink")}
     return work_watched
 
 

@@ -45,6 +45,18 @@ def test_a_whole_dataset_verifies(dataset):
     assert schema.verify(dataset)["num_shards"] == 2
 
 
+def test_a_text_that_is_not_utf8_is_named(dataset):
+    import tensorflow as tf
+
+    shard = dataset / "explanations-00001-of-00002.tfrecord"
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(shard))]
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for record in records:
+            writer.write(record.replace(b"because", b"be\xffause"))
+    with pytest.raises(InputError, match=r"00001-of-00002\.tfrecord: record 0 is not UTF-8: invalid start byte .*run"):
+        list(schema.read_shard(shard))
+
+
 def test_truncated_shard_is_named(dataset):
     shard = dataset / "explanations-00001-of-00002.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-10])

@@ -223,6 +223,20 @@ def test_ids_of_a_run(tmp_path: Path, refused: Refused, run: str, reason: str) -
     assert not (tmp_path / "out.trec").exists()
 
 
+def test_queries_and_passages_that_were_swapped(tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "run.trec").write_text("q01 Q0 p001 1 2.0 t\n")
+    words = [
+        "rerank",
+        f"--checkpoint={tmp_path}",
+        f"--queries={SAMPLE}/passages.tsv",
+        f"--passages={SAMPLE}/queries.tsv",
+    ]
+    assert refused([*words, f"--run={tmp_path / 'run.trec'}", f"--output={tmp_path / 'out.trec'}"]) == (
+        f"{tmp_path / 'run.trec'}: its query ids are in {SAMPLE}/queries.tsv, its passage ids in the file of queries "
+        "(--queries and --passages are swapped)"
+    )
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -246,9 +246,14 @@ def test_eval_of_the_first_rows(t5: Trained, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["infer", "eval"])
-def test_a_dry_run_shows_what_would_run(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([*words(verb, Trained("t5", tmp_path / "m", tmp_path / "d"), tmp_path / "out"), "--dry_run"])
+def test_a_dry_run_makes_the_checks_and_shows_what_would_run(
+    verb: str, t5: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*words(verb, t5, tmp_path / "out"), "--dry_run"])
     assert "BATCH_SIZE = 8" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*words(verb, t5, tmp_path / "out", SPLIT="trian"), "--dry_run"])
+    assert "has no split 'trian' (it has: train, " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -147,7 +147,9 @@ def test_the_environment_registers_datasets_and_mixes_them(tmp_path, dataset, vo
     assert register_from_environment({}) == []
 
 
-def test_mixtures_over_datasets_are_of_those_with_the_style(tmp_path, dataset, vocabulary, make_row, write_dataset):
+def test_mixtures_over_datasets_are_of_those_with_the_style(
+    tmp_path, dataset, vocabulary, make_row, write_dataset, capsys
+):
     bare = write_dataset(tmp_path, [make_row(number) for number in range(20)], 1, **UNEXPLAINED)
     given = {"EXARANKER_DATASETS": f"full={dataset},bare={bare}", "EXARANKER_VOCABULARY": str(vocabulary)}
     names = register_from_environment(given)
@@ -155,6 +157,8 @@ def test_mixtures_over_datasets_are_of_those_with_the_style(tmp_path, dataset, v
     assert {task.name for task in tasks["label"]} == {"exaranker_full_label", "exaranker_bare_label"}
     assert [task.name for task in tasks["label_explanation"]] == ["exaranker_full_label_explanation"]
     assert "exaranker_all_soft_label" not in names
+    assert "exaranker_all_label_explanation is without bare: " in capsys.readouterr().err
+    assert "exaranker_all_label is without" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("datasets", ["sample", "=DIR", "sample=DIR"])

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from exaranker import schema
 from exaranker.tasks import get_task_or_mixture
+from exaranker.tasks.reading import input_error
 from exaranker.tasks.sources import partners
 
 
@@ -62,6 +63,30 @@ def test_a_shard_without_rows(register_rows, make_row, read):
     register_rows([make_row(number) for number in range(2)])
     assert list(read("exaranker_sample_label")) == [0, 1]
     assert list(read("exaranker_sample_mismatched")) == []
+
+
+class Latin1(str):
+    """A text that is written in another encoding."""
+
+    def encode(self) -> bytes:
+        return super().encode("latin1")
+
+
+@pytest.mark.parametrize(
+    ("passage", "is_utf8"),
+    [(Latin1("caf\xe9"), False), ("\ufeffcaf\xe9 \ufffd 日本 \U0001f98b\0", True)],
+    ids=["latin1", "utf8"],
+)
+def test_a_text_that_is_not_utf8_is_named(register_rows, make_row, read_any, passage, is_utf8):
+    rows = [make_row(number) for number in range(4)]
+    register_rows([*rows[:3], rows[3]._replace(passage=passage)])
+    if is_utf8:
+        assert passage in read_any("exaranker_sample_label")[3]["inputs_pretokenized"]
+        return
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        read_any("exaranker_sample_label")
+    told = str(input_error(caught.value))
+    assert told == "passage of row 3 is not UTF-8 (verify the dataset with: exaranker inspect DIR)"
 
 
 def test_partners():

@@ -14,16 +14,22 @@ EXAMPLE = """exaranker eval --gin_file gin/runs/eval.gin --gin.MIXTURE_OR_TASK_N
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gin_arguments(parser, required=True)
     add_t5x_arguments(parser)
-    parser.add_argument("--dry_run", action="store_true", help="print the resolved config and exit")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="make the checks that need no accelerator, print the resolved config, and exit",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     from exaranker.infer.config import EvaluationConfig
     from exaranker.infer.evaluation import RESULTS, evaluate
+    from exaranker.infer.run import check_inference
 
     config, gin_text = configure(EvaluationConfig, args)
     add_cache_dirs(args.seqio_additional_cache_dirs)
     if args.dry_run:
+        check_inference(config.predictions)
         show(gin_text)
         return
     for task, measured in evaluate(config)["tasks"].items():

@@ -15,16 +15,21 @@ EXAMPLE = """exaranker infer --gin_file gin/runs/infer.gin --gin.MIXTURE_OR_TASK
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gin_arguments(parser, required=True)
     add_t5x_arguments(parser)
-    parser.add_argument("--dry_run", action="store_true", help="print the resolved config and exit")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="make the checks that need no accelerator, print the resolved config, and exit",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     from exaranker.infer import InferConfig
-    from exaranker.infer.run import infer
+    from exaranker.infer.run import check_inference, infer
 
     config, gin_text = configure(InferConfig, args)
     add_cache_dirs(args.seqio_additional_cache_dirs)
     if args.dry_run:
+        check_inference(config)
         show(gin_text)
         return
     for done in infer(config):

@@ -13,7 +13,7 @@ from exaranker.errors import InputError
 from exaranker.infer.config import DatasetConfig
 from exaranker.models import family_of
 from exaranker.tasks import get_task_or_mixture, import_tasks, register_dataset_of, template_of, tokenizer_of
-from exaranker.train.batches import input_error, untuned
+from exaranker.tasks.reading import input_error, untuned
 
 Row = Mapping[str, Any]  # numpy: `inputs` and `targets` (token ids), query_id, doc_id, *_pretokenized, ...
 

@@ -44,8 +44,7 @@ def infer(config: InferConfig) -> list[Inferred]:
     Raises:
         InputError: there is no checkpoint, no such task, or they do not fit together.
     """
-    tokenizer = tokenizer_folder(config.checkpoint_path, config.base_checkpoint_path)
-    tasks = open_tasks(config.dataset, load_card(config.checkpoint_path), tokenizer)
+    tasks = _tasks_of(config)
     lengths = feature_lengths(tasks, config.dataset)
     config = replace(config, dataset=replace(config.dataset, task_feature_lengths=lengths))
     model = LoadedModel.from_checkpoint(config.checkpoint_path, config.dtype, config.base_checkpoint_path)
@@ -55,6 +54,21 @@ def infer(config: InferConfig) -> list[Inferred]:
         for partial in partials:
             partial.remove()
     return [Inferred(task, config, config.output(task.name)) for task in tasks]
+
+
+def check_inference(config: InferConfig) -> None:
+    """Makes the checks that need no accelerator, and reads the first row of each task; nothing is written.
+
+    Raises:
+        InputError: there is no checkpoint, no such task, split or dataset, or they do not fit together.
+    """
+    for task in _tasks_of(config):
+        next(read_rows(task, config.dataset, config.shard_id, config.num_shards), None)
+
+
+def _tasks_of(config: InferConfig) -> list[seqio.Task]:
+    tokenizer = tokenizer_folder(config.checkpoint_path, config.base_checkpoint_path)
+    return open_tasks(config.dataset, load_card(config.checkpoint_path), tokenizer)
 
 
 def _infer_task(inference: InferenceModel, task: seqio.Task, config: InferConfig) -> Partial:

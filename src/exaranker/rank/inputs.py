@@ -89,6 +89,7 @@ def read_inputs(
         InputError: an id is missing; names the run's line.
     """
     query_texts = dict(queries)
+    _refuse_swapped(run, candidates, query_texts, passages)
     _require(run, "query", [doc.query_id for doc in candidates], query_texts, queries.name)
     passage_texts = KeptTexts(passages.select({doc.doc_id for doc in candidates}), folder)
     _require(run, "passage", [doc.doc_id for doc in candidates], passage_texts, passages.name)
@@ -151,6 +152,18 @@ def _read_ranks(run: Path, strict: bool) -> dict[tuple[str, str], int]:
             return {}
         ranks[doc.query_id, doc.doc_id] = int(rank)
     return ranks
+
+
+def _refuse_swapped(
+    run: Path, candidates: Sequence[ScoredDoc], queries: Mapping[str, str], passages: TextSource
+) -> None:
+    """Tells files that were swapped from ids that are missing: none fits as it is, the first ones do the other way."""
+    if not candidates or any(doc.query_id in queries for doc in candidates):
+        return
+    query_ids = {doc.query_id for doc in candidates}
+    if any(doc.doc_id in queries for doc in candidates) and next(iter(passages.select(query_ids)), None):
+        problem = f"its query ids are in {passages.name}, its passage ids in the file of queries"
+        raise InputError(problem, path=run, hint="--queries and --passages are swapped")
 
 
 def _require(run: Path, what: str, ids: Iterable[str], known: Mapping[str, str], source: str) -> None:

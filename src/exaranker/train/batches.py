@@ -6,7 +6,6 @@ know no begin-of-sequence token 0 before it.
 """
 
 import json
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from jaxtyping import Int, Num
 from exaranker.errors import InputError
 from exaranker.tasks import dataset_numbered, dataset_of, get_task_or_mixture, has_soft_labels
 from exaranker.tasks.preprocessors import LABEL
+from exaranker.tasks.reading import input_error, untuned
 from exaranker.templates import DECODER_ONLY
 
 Features = dict[str, tf.Tensor]
@@ -199,13 +199,6 @@ def _rows(spec: BatchSpec, index: int) -> tf.data.Dataset:
     )
 
 
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Without tf.data's tuner, whose thread may notice some 20 seconds late that an iterator is gone: runs end late."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
-
-
 def _check_cached(task: seqio.Task | seqio.Mixture, split: str) -> None:
     for part in seqio.get_subtasks(task):
         if part.cache_dir is None:
@@ -337,15 +330,3 @@ def _used_steps(array: Int[np.ndarray, "rows length"]) -> int:
 
 def _step(array: Num[np.ndarray, "rows length"]) -> int:
     return -(-array.shape[1] // LENGTH_STEPS)
-
-
-def input_error(error: tf.errors.OpError) -> Exception:
-    """An InputError that was raised inside a tf.data pipeline, freed of TensorFlow's wrapping."""
-    match = re.search(r"InputError: (.+)", str(error.message))
-    if match:
-        return InputError(match[1])
-    if isinstance(error, (tf.errors.DataLossError, tf.errors.NotFoundError)):
-        what = "damaged" if isinstance(error, tf.errors.DataLossError) else "missing"
-        reason = str(error.message).rpartition("}} ")[2].partition(" [Op:")[0]
-        return InputError(f"a shard is {what}: {reason}", hint="verify it with: exaranker inspect DIR")
-    return error

@@ -3,8 +3,6 @@
 import errno
 import itertools
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,6 @@ from exaranker.errors import InputError
 from exaranker.shipped import shipped
 
 SPIECE = str(shipped("examples/sample") / "spiece.model")
-STEPS = ("mkdir", "open", "fsync", "replace", "rename")  # of Python on the disk
 
 
 @pytest.fixture(scope="module")
@@ -38,37 +35,6 @@ def ours(theirs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def left_by_kills(work: Callable[[Path], object], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Copies of the folder as SIGKILL would have left it at each step on the disk, those with other files in them."""
-    (folder / "whole").mkdir()
-    seen: list[list[tuple[str, int]]] = []
-    inside = False
-
-    def counted(call):
-        def step(*args, **kwargs):
-            nonlocal inside
-            if not inside:
-                inside = True
-                note_state()
-                inside = False
-            return call(*args, **kwargs)
-
-        return step
-
-    def note_state():
-        paths = sorted((folder / "whole").rglob("*"))
-        state = [(str(path.relative_to(folder)), path.stat().st_size) for path in paths]
-        if state not in seen:
-            shutil.copytree(folder / "whole", folder / f"killed{len(seen)}")
-            seen.append(state)
-
-    with monkeypatch.context() as patch:
-        for name in STEPS:
-            patch.setattr(os, name, counted(getattr(os, name)))
-        work(folder / "whole/output")
-    return [folder / f"killed{number}" for number in range(len(seen))]
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -79,8 +45,8 @@ def sampled(kills: list[Path], most: int) -> list[Path]:
 
 
 @pytest.mark.parametrize("form", ["hf", "t5x"])
-def test_export_killed_anywhere_and_run_again_gives_the_same_bytes(ours, tmp_path, monkeypatch, form):
-    kills = left_by_kills(lambda output: export_checkpoint(ours, form, output), tmp_path, monkeypatch)
+def test_export_killed_anywhere_and_run_again_gives_the_same_bytes(ours, tmp_path, left_by_kills, form):
+    kills = left_by_kills(lambda whole: export_checkpoint(ours, form, whole / "output"))
     expected = contents(tmp_path / "whole/output")
     assert len(kills) > 3
     for left in sampled(kills, 8):
@@ -90,8 +56,8 @@ def test_export_killed_anywhere_and_run_again_gives_the_same_bytes(ours, tmp_pat
         assert contents(left / "output") == expected
 
 
-def test_import_killed_anywhere_and_run_again_gives_the_same_model(theirs, ours, tmp_path, monkeypatch):
-    kills = left_by_kills(lambda output: import_checkpoint(theirs, "hf", output, SPIECE), tmp_path, monkeypatch)
+def test_import_killed_anywhere_and_run_again_gives_the_same_model(theirs, ours, left_by_kills):
+    kills = left_by_kills(lambda whole: import_checkpoint(theirs, "hf", whole / "output", SPIECE))
     card, params, _ = load_for_inference(ours)
     expected = to_tensors(params)
     assert len(kills) > 5
