@@ -14,6 +14,7 @@ from typing import NamedTuple
 import yaml
 
 from exaranker import __version__
+from exaranker.checkpoints.convert.ranker import RANKER
 from exaranker.checkpoints.convert.transfer import import_checkpoint
 from exaranker.checkpoints.folder import has_checkpoint
 from exaranker.errors import InputError
@@ -22,7 +23,6 @@ from exaranker.logs import say
 from exaranker.templates import Template, template_named, template_of
 
 TABLE = "rankers.yaml"
-RANKER = "exaranker.json"  # an export of ours says in it what its template is
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
