@@ -18,7 +18,8 @@ def input_error(error: tf.errors.OpError) -> Exception:
     """An InputError that was raised inside a tf.data pipeline, freed of TensorFlow's wrapping."""
     match = re.search(r"InputError: (.+)", str(error.message))
     if match:
-        return InputError(match[1].removesuffix("]"))  # as tf.debugging.Assert shows its message
+        is_asserted = "[InputError: " in str(error.message)  # tf.debugging.Assert puts brackets around a message
+        return InputError(match[1].removesuffix("]") if is_asserted else match[1])
     if isinstance(error, (tf.errors.DataLossError, tf.errors.NotFoundError)):
         what = "damaged" if isinstance(error, tf.errors.DataLossError) else "missing"
         reason = str(error.message).rpartition("}} ")[2].partition(" [Op:")[0]

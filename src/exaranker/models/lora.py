@@ -127,7 +127,8 @@ def _with_product(
     y = run(*args, **kwargs)
     if not isinstance(layer, Dense) or context.method_name != "__call__" or not layer.is_adapted:
         return y
-    a, b = (layer.get_variable(ADAPTER, name) for name in ("a", "b"))
+    a: Array = layer.get_variable(ADAPTER, "a")
+    b: Array = layer.get_variable(ADAPTER, "b")
     x = _dropped(lora.dropout, layer, args[0]).reshape(-1, layer.width)
     return y + lora.scale * matmul(matmul(x, a, layer.dtype), b, layer.dtype).reshape(y.shape)
 
