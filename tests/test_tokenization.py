@@ -8,6 +8,7 @@ import pytest
 import sentencepiece
 import seqio
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, T5Tokenizer
 
 from exaranker.errors import InputError
 from exaranker.shipped import shipped
@@ -141,21 +142,79 @@ def test_control_tokens_are_text_whether_or_not_they_are_called_special(bpe):
     assert tokenizer.decode([think, *tokenizer.encode("so"), 1]) == "<think>so"  # 1 is special: <start>
 
 
-@pytest.fixture
-def t5_folder(tmp_path):
-    """T5's two files as its users find them: the SentencePiece model, and what transformers makes of it."""
-    from transformers import T5Tokenizer
+@pytest.fixture(scope="module")
+def t5_model():
+    """A vocabulary as T5's, which has no bytes to fall back to."""
+    stored = io.BytesIO()
+    lines = (shipped("examples/sample") / "passages.tsv").read_text().splitlines()[:200]
+    ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=stored, vocab_size=500, minloglevel=2, **ids
+    )
+    return stored.getvalue()
 
-    folder = tmp_path / "t5"
+
+def with_what_transformers_makes_of_it(folder, model):
+    """T5's two files as its users find them: the SentencePiece model, and the tokenizer.json of save_pretrained."""
     folder.mkdir()
-    shutil.copyfile(shipped("examples/sample") / "spiece.model", folder / "spiece.model")
+    (folder / "spiece.model").write_bytes(model)
     T5Tokenizer.from_pretrained(folder).save_pretrained(folder)
     return folder
 
 
-def test_two_files_that_give_the_same_ids_are_one_tokenizer(t5_folder):
-    assert (t5_folder / "tokenizer.json").is_file()
+@pytest.fixture
+def t5_folder(tmp_path, t5_model):
+    return with_what_transformers_makes_of_it(tmp_path / "t5", t5_model)
+
+
+PROBED = [
+    *("a  b", " a", "a ", "   ", "", "a\tb", "a\r\nb", "a\xa0b", "a\u3000b", "a\u2028b"),
+    *(
+        "天空为什么是蓝色的",
+        "لماذا السماء زرقاء",
+        "आकाश नीला क्यों है",
+        "한국어 ひら",
+        "sky \U0001f469\u200d\U0001f680 blue",
+    ),
+    *(
+        "cafe\u0301 é",
+        "\ufb01ne ① ½ Ａ",
+        "a\x00b",
+        "a\x07b\x1b[0m",
+        "a\u200bb",
+        "a\xadb",
+        "\ufeffa",
+        "a\u202eb",
+        "▁a ▁",
+    ),
+]
+
+
+def test_a_t5_folder_has_the_ids_of_autotokenizer(t5_folder):
+    tokenizer, auto = load_tokenizer(t5_folder), AutoTokenizer.from_pretrained(t5_folder)
+    expected = {text: auto(text, add_special_tokens=False).input_ids for text in PROBED}
+    assert {text: tokenizer.encode(text) for text in PROBED} == expected
     assert tokenizer_file(t5_folder).name == "spiece.model"
+
+
+def test_a_tokenizer_json_that_lost_the_bytes_is_what_autotokenizer_reads(tmp_path):
+    """The sample's vocabulary falls back to bytes; transformers' copy of it has <unk> for what the pieces lack."""
+    model = (shipped("examples/sample") / "spiece.model").read_bytes()
+    folder = with_what_transformers_makes_of_it(tmp_path / "t5", model)
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer_file(folder).name == "tokenizer.json"
+    assert tokenizer.encode("天空 sky") == [274, 2, 1138]
+    assert load_tokenizer(folder / "spiece.model").encode("天 sky") == [274, 234, 169, 174, 1138]
+
+
+def test_a_control_token_that_a_t5_folder_adds_is_text_in_a_passage(t5_folder):
+    inner = Tokenizer.from_file(str(t5_folder / "tokenizer.json"))
+    inner.add_tokens([AddedToken("<think>", normalized=False)])
+    inner.save(str(t5_folder / "tokenizer.json"))
+    tokenizer = load_tokenizer(t5_folder)
+    assert tokenizer_file(t5_folder).name == "tokenizer.json"
+    assert inner.token_to_id("<think>") not in tokenizer.encode("a <think> b")
+    assert tokenizer.encode("a think b") == load_tokenizer(t5_folder / "spiece.model").encode("a think b")
 
 
 @pytest.mark.parametrize("change", ["an added token", "begin of text", "end of text", "not SentencePiece"])

@@ -29,9 +29,20 @@ PAD_ID = 0
 # Added tokens that mark up a prompt, whether or not tokenizer.json calls them special; others are words of a language.
 MARKUP = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 SENTINEL = re.compile(r"<extra_id_\d+>")  # T5's, behind its SentencePiece vocabulary
-# What two files of one vocabulary are to encode alike. Blanks and control tokens are not among it: there transformers
-# differs from the SentencePiece model that T5 was trained with.
-PROBES = ("Is it so? Yes, 1,234.5!", "true false")
+# What two files of one vocabulary are to encode alike: words, blanks, scripts that a vocabulary may lack (a
+# tokenizer.json can have lost its fallback to bytes), marks, joiners, control characters. No control tokens: they are
+# text here, and T5's tokenizer.json obeys them.
+PROBES = (
+    "Is it so? Yes, 1,234.5!",
+    "true false",
+    "  two  blanks \t tab\nline\u3000wide\xa0kept ",
+    "天空为什么是蓝色的 ひら 한국어",
+    "لماذا السماء زرقاء",
+    "आकाश नीला क्यों है",
+    "cafe\u0301 \ufb01ne ½ Ａ",
+    "\U0001f30c \U0001f469\u200d\U0001f680",
+    "bell\x07 nul\x00 soft\xad zero\u200b\ufeffwidth",
+)
 RESAVE = 'write a tokenizer.json: AutoTokenizer.from_pretrained("DIR").save_pretrained("DIR")'
 
 
