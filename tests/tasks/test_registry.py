@@ -1,5 +1,7 @@
 """Names of tasks and mixtures, what registering refuses, and what the environment registers."""
 
+import math
+
 import numpy as np
 import pytest
 import seqio
@@ -129,8 +131,17 @@ def test_a_mixture_mixes_datasets_by_rate(tmp_path, dataset, vocabulary, make_ro
     mixture = get_task_or_mixture(name)
     rows = mixture.get_dataset({"inputs": 64, "targets": 64}, seed=1, copy_pretokenized=True).take(2000)
     texts = [row["inputs_pretokenized"].decode() for row in rows.as_numpy_iterator()]
-    assert np.mean(['"other"' in text for text in texts]) == pytest.approx(0.25, abs=0.03)
+    deviation = (0.25 * 0.75 / 2000) ** 0.5
+    assert np.mean(['"other"' in text for text in texts]) == pytest.approx(0.25, abs=3 * deviation)
     assert all(text.endswith("Give an explanation.") == ('"other"' in text) for text in texts)
+
+
+@pytest.mark.parametrize("rate", [-1.0, 0.0, math.nan, math.inf])
+def test_a_rate_that_is_no_share_is_refused(dataset, vocabulary, rate):
+    register_dataset("sample", dataset, vocabulary)
+    message = f"mixture 'odd': the rate of exaranker_sample_label is {rate}, expected a finite number above 0"
+    with pytest.raises(InputError, match=message):
+        register_mixture("odd", {"exaranker_sample_label": rate, "exaranker_sample_keywords": 1.0})
 
 
 def test_the_environment_registers_datasets_and_mixes_them(tmp_path, dataset, vocabulary, make_row, write_dataset):
@@ -172,7 +183,7 @@ def test_a_malformed_environment_says_what_is_expected(datasets):
     [
         ({"name": "my-data"}, "dataset name 'my-data' .use letters, digits and underscores"),
         ({"vocabulary_path": "none.model"}, "none.model: no tokenizer here"),
-        ({"template": "monot"}, r"unknown template 'monot' \(did you mean monot5\?\)"),
+        ({"template": "monot"}, r"unknown template 'monot' \(did you mean monot5\?; a file of your own"),
     ],
 )
 def test_bad_arguments(dataset, vocabulary, arguments, message):

@@ -1,6 +1,7 @@
 """The same figures a second time, by pyserini's trec_eval, when there is a Java that can run it.
 
-It reads copies in plain TREC form: it takes a run without the word Q0 in its first line for MS MARCO's.
+It reads copies in plain TREC form: it takes a run without the word Q0 in its first line for MS MARCO's. Query ids have
+a mark before them there, since trec_eval prints its means as those of a query `all`.
 """
 
 import json
@@ -20,6 +21,7 @@ from exaranker.pyserini_java import environment, find_jdk, unavailable
 from exaranker.trec import Qrel
 
 TIMEOUT = 1800  # seconds
+MARK = "="  # before every query id
 
 # ir-measures' name -> trec_eval's, with the suffix a cutoff takes.
 NAMES = {
@@ -74,7 +76,8 @@ def check(
         for name, query in queries.items():
             theirs = {key: value for (asked, key), value in values.items() if asked == query}
             ours = {} if query.name == "num_q" else run.per_query[name]  # it is printed for all queries alone
-            _agree(run.path, name, {**ours, "all": run.means[name]}, theirs)
+            marked = {MARK + query_id: value for query_id, value in ours.items()}
+            _agree(run.path, name, {**marked, "all": run.means[name]}, theirs)
     return [{name: values[query, "all"] for name, query in queries.items()} for values in answers]
 
 
@@ -107,16 +110,16 @@ def describe() -> dict[str, Any]:
 def _plain_copies(folder: Path, qrels: Iterable[Qrel], run: RunResult) -> list[str]:
     folder.mkdir()
     qrels_file, run_file = folder / "qrels.txt", folder / "run.trec"
-    lines = (f"{qrel.query_id} 0 {qrel.doc_id} {qrel.relevance}\n" for qrel in qrels)
+    lines = (f"{MARK}{qrel.query_id} 0 {qrel.doc_id} {qrel.relevance}\n" for qrel in qrels)
     qrels_file.write_text("".join(lines), encoding="utf-8")
     with run_file.open("w", encoding="utf-8") as stream:  # trec_eval sorts by score, whatever the rank says
         docs = docs_of_run(run.path, run.ignores_identical_ids)
-        stream.writelines(f"{doc.query_id} Q0 {doc.doc_id} 0 {doc.score!r} run\n" for doc in docs)
+        stream.writelines(f"{MARK}{doc.query_id} Q0 {doc.doc_id} 0 {doc.score!r} run\n" for doc in docs)
     return [str(qrels_file), str(run_file)]
 
 
 def _trec_eval(queries: Sequence[Query], files: Sequence[list[str]]) -> list[dict[tuple[Query, str], float]]:
-    """For each (qrels, run): values by measure and query id; the mean over all judged queries has the id "all"."""
+    """For each (qrels, run): values by measure and marked query id; the mean over judged queries has "all"."""
     groups: dict[tuple[int, int | None, bool], list[Query]] = {}
     for query in queries:
         groups.setdefault((query.level, query.depth, query.totals), []).append(query)
@@ -160,8 +163,9 @@ def _agree(path: str, measure: str, ours: Mapping[str, float], theirs: Mapping[s
     for key, value in ours.items():
         their = theirs.get(key, 0.0)  # trec_eval does not list the queries that a run leaves out
         if abs(value - their) > 0.5e-4 + 1e-6:  # it prints 4 decimals, and adds in another order
+            query_id = key.removeprefix(MARK)
             raise DisagreementError(
-                f"{path}: {measure} of {key!r} is {value:.6f} by ir-measures, {their:.4f} by trec_eval"
+                f"{path}: {measure} of {query_id!r} is {value:.6f} by ir-measures, {their:.4f} by trec_eval"
             )
 
 
