@@ -96,7 +96,7 @@ def exported(tmp_path_factory):
             if file == QWEN2_TOKENIZER:  # AutoTokenizer has this one class for whatever a Qwen2 comes with
                 file = folder / "tokenizer"
                 transformers.Qwen2Tokenizer.from_pretrained(embedded_llm_dir()).save_pretrained(file)
-            save_random(folder / "model", config, template, file)
+            save_random(folder / "model", config, template, file, max_length=300 if family == "t5" else None)
             scores = list(Reranker.from_checkpoint(folder / "model").score([*PAIRS, (PAIRS[0][0], LONG)]))
             made[family] = export_checkpoint(folder / "model", "hf", folder / "hf"), np.array(scores)
         return made[family]
@@ -179,10 +179,12 @@ def test_pyterrier_t5(exported):
 
 
 @pytest.mark.parametrize("family", ["t5", "llama"])
-def test_an_export_comes_back_with_its_template(exported, tmp_path, family):
+def test_an_export_comes_back_with_its_template_and_length(exported, tmp_path, family):
     folder, ours = exported(family)
     import_checkpoint(folder, "hf", tmp_path / "back")
-    assert load_card(tmp_path / "back").template == load_card(folder.with_name("model")).template
+    card = load_card(tmp_path / "back")
+    assert card.template == load_card(folder.with_name("model")).template
+    assert card.max_length == {"t5": 300, "llama": 512}[family]
     back = Reranker.from_checkpoint(tmp_path / "back", dtype="float32")
     np.testing.assert_allclose(list(back.score(PAIRS[:3])), ours[:3], rtol=0, atol=1e-4)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.convert.cross_encoder import write_cross_encoder
@@ -19,6 +19,13 @@ GENERATION = "generation_config.json"
 DEFAULT_LENGTH = 512  # what T5 was trained with, and the reranker's own default
 EXPLANATION_TOKENS = 64  # the papers' explanations have 17-29 words
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+class KeptRanker(NamedTuple):
+    """What an export says of its ranker that its weights and its tokenizer do not."""
+
+    template: Template
+    max_length: int  # tokens of an input
 
 
 def write_ranker(
@@ -40,8 +47,8 @@ def write_ranker(
     write_text(directory / "README.md", model_card(card, step, length, ids, names, results))
 
 
-def kept_template(directory: Path, tokenizer: Tokenizer) -> Template | None:
-    """The template that an export of ours keeps; None in other directories.
+def kept_ranker(directory: Path, tokenizer: Tokenizer) -> KeptRanker | None:
+    """What an export of ours keeps of its ranker; None in other directories.
 
     Raises:
         InputError: the file is damaged, or its label ids are not those of the tokenizer.
@@ -49,13 +56,16 @@ def kept_template(directory: Path, tokenizer: Tokenizer) -> Template | None:
     path = directory / RANKER
     if not path.is_file():
         return None
-    ranker = require_fields(read_json(path), {"template": dict, "label_ids": dict}, path=path)
+    fields = {"template": dict, "label_ids": dict, "max_length": int}
+    ranker = require_fields(read_json(path), fields, path=path)
     template = Template.from_json(ranker["template"])
     found, kept = label_ids(tokenizer, template), ranker["label_ids"]
     if (kept.get("irrelevant"), kept.get("relevant")) != found:
         problem = f"label ids {kept}, template and tokenizer give {list(found)}"
         raise InputError(problem, path=path, hint="give the model's own --tokenizer, or another --template")
-    return template
+    if ranker["max_length"] < 1:
+        raise InputError(f"max_length is {ranker['max_length']}, expected at least 1", path=path)
+    return KeptRanker(template, ranker["max_length"])
 
 
 def input_length(card: ModelCard) -> int:

@@ -9,7 +9,7 @@ from exaranker.checkpoints.card import Adapter, ModelCard
 from exaranker.checkpoints.convert.huggingface import read_huggingface, write_huggingface
 from exaranker.checkpoints.convert.model_card import Result
 from exaranker.checkpoints.convert.peft import read_peft, write_peft
-from exaranker.checkpoints.convert.ranker import kept_template, write_ranker
+from exaranker.checkpoints.convert.ranker import kept_ranker, write_ranker
 from exaranker.checkpoints.convert.t5x import read_t5x, write_t5x
 from exaranker.checkpoints.folder import PREFIX, TOKENIZER, find_checkpoint, load_card
 from exaranker.checkpoints.reading import weights_digest
@@ -40,6 +40,7 @@ def import_checkpoint(
 ) -> Path:
     """Writes `output/checkpoint_<step>` from a Hugging Face directory or a T5X checkpoint_N, and returns its path.
 
+    An export of ours gives its template and its `max_length` (tokens of an input), unless others are given.
     It is written aside and renamed, so `output` is either whole or not there.
 
     Raises:
@@ -48,7 +49,9 @@ def import_checkpoint(
     _refuse_existing(output, "MODEL_DIR")
     config, params, step, slots = _read(source, form)
     tokenizer = _tokenizer(source, form, tokenizer_path, config)
-    template = (None if template_name else kept_template(source, tokenizer)) or _template(config, template_name)
+    kept = None if template_name else kept_ranker(source, tokenizer)
+    template = kept.template if kept else _template(config, template_name)
+    max_length = max_length or (kept and kept.max_length)
     ids = label_ids(tokenizer, template)
     card = ModelCard(config, template, tokenizer.digest, ids, step=step, max_length=max_length)
     with atomic_folder(output) as aside:
