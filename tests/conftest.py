@@ -162,6 +162,17 @@ def rounding() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def same_score(rounding: ModuleType) -> float:
+    """How far one pair's log-odds by a tiny model of random weights may lie apart in batches of two shapes.
+
+    The longest sum is attention's over up to 512 positions; the logits, of which log-odds are a difference, stay
+    below 4. What is the difference of two scores may be off by twice that, a probability by a quarter: the sigmoid's
+    slope.
+    """
+    return float(rounding.rounding(terms=512, largest=4.0))
+
+
+@pytest.fixture(scope="session")
 def dataset(tmp_path_factory) -> Path:
     """128 explained pairs in 4 shards."""
     return write_dataset(tmp_path_factory.mktemp("explanations"), sample_rows(128), 4)

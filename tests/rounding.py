@@ -4,7 +4,11 @@ from typing import Any
 
 import numpy as np
 
-UNIT_ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-9}  # half the distance between neighbours, around 1
+UNIT_ROUNDOFF = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "bfloat16": 2.0**-9,
+}  # half the distance between neighbours, around 1
 
 
 def rounding(terms: int, largest: float, dtype: str = "float32") -> float:

@@ -44,7 +44,7 @@ def test_pairs_become_a_collection(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_examples_rank_explain_and_stream(t5_checkpoint: Path) -> None:
+def test_examples_rank_explain_and_stream(t5_checkpoint: Path, same_score: float) -> None:
     def example(name: str, given: str = "") -> list[str]:
         command = [sys.executable, str(ROOT / "examples" / name), str(t5_checkpoint)]
         return subprocess.check_output(command, input=given, text=True).splitlines()
@@ -55,8 +55,8 @@ def test_examples_rank_explain_and_stream(t5_checkpoint: Path) -> None:
     assert explained.startswith(("true: ", "false: "))
     rows = [json.dumps({"query": "how do bees make honey", "passage": "Bees dance. " * n}) for n in (1, 9, 1)]
     first, second, third = map(float, example("score_stream.py", "\n".join(rows)))
-    assert first == pytest.approx(third, abs=1e-5)
-    assert first != pytest.approx(second, abs=1e-5)
+    assert first == pytest.approx(third, abs=same_score)
+    assert first != pytest.approx(second, abs=same_score)
 
 
 @pytest.mark.skipif(trec_eval.unavailable() is not None, reason=str(trec_eval.unavailable()))

@@ -12,7 +12,7 @@ from exaranker.rank.reranker import RankedPassage
 
 
 def test_tools_rank_and_explain(
-    checkpoint: Path, query: str, passages: list[str], ranking: list[RankedPassage]
+    checkpoint: Path, query: str, passages: list[str], ranking: list[RankedPassage], same_score: float
 ) -> None:
     words = ["-m", "exaranker.cli", "serve", f"--checkpoint={checkpoint}", "--mcp"]
 
@@ -28,7 +28,8 @@ def test_tools_rank_and_explain(
     assert ranked.structured_content is not None
     found = ranked.structured_content["result"]
     assert [item["index"] for item in found] == [passage.position for passage in ranking[:5]]
-    assert [item["probability"] for item in found] == pytest.approx([p.probability for p in ranking[:5]], abs=1e-5)
+    expected = [passage.probability for passage in ranking[:5]]
+    assert [item["probability"] for item in found] == pytest.approx(expected, abs=same_score / 4)
     assert why.structured_content is not None
     assert why.structured_content["explanation"] == ranking[0].explanation
     assert refused.is_error

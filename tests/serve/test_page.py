@@ -48,7 +48,7 @@ def clean(browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
     assert [entry["message"] for entry in browser.get_log("browser")] == []
 
 
-def test_both_rankings_are_those_of_the_verbs(url: str, reranker: Reranker) -> None:
+def test_both_rankings_are_those_of_the_verbs(url: str, reranker: Reranker, same_score: float) -> None:
     passages = dict(iter_texts(shipped("examples/sample") / "passages.tsv"))
     found = Bm25Index.build(passages.items(), Bm25Params()).search("", QUESTION, 10)
     expected = reranker.rank(QUESTION, [passages[doc.doc_id] for doc in found])
@@ -56,17 +56,18 @@ def test_both_rankings_are_those_of_the_verbs(url: str, reranker: Reranker) -> N
     assert [result["rank"] for result in results] == list(range(1, 11))
     assert [result["bm25_rank"] for result in results] == [ranked.position + 1 for ranked in expected]
     assert [result["doc_id"] for result in results] == [found[ranked.position].doc_id for ranked in expected]
-    assert [result["score"] for result in results] == pytest.approx([ranked.score for ranked in expected], abs=1e-4)
+    scores = [ranked.score for ranked in expected]
+    assert [result["score"] for result in results] == pytest.approx(scores, abs=same_score)
 
 
-def test_sentences_add_what_the_verb_says(url: str, reranker: Reranker) -> None:
+def test_sentences_add_what_the_verb_says(url: str, reranker: Reranker, same_score: float) -> None:
     passage = "Bees visit flowers. They carry nectar home! Wax is built into combs."
     why = reranker.why(QUESTION, passage)
     answer = post(f"{url}/why", {"query": QUESTION, "document": passage})
-    assert answer["score"] == pytest.approx(why.score, abs=1e-4)
+    assert answer["score"] == pytest.approx(why.score, abs=same_score)
     assert [item["text"] for item in answer["sentences"]] == [sentence.text for sentence in why.sentences]
     found = [item["contribution"] for item in answer["sentences"]]
-    assert found == pytest.approx([sentence.contribution for sentence in why.sentences], abs=1e-4)
+    assert found == pytest.approx([sentence.contribution for sentence in why.sentences], abs=2 * same_score)
 
 
 def test_a_question_is_ranked_and_explained_by_keyboard(url: str, clean: webdriver.Chrome) -> None:

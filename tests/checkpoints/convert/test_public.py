@@ -163,7 +163,7 @@ def test_log_odds_are_those_of_the_models_own_scoring_code(name, tmp_path, capsy
     reranker = Reranker.from_checkpoint(tmp_path / name, dtype="float32")
     with torch.no_grad():
         expected = [theirs(*pair) for pair in PAIRS]
-    assert list(reranker.score(PAIRS)) == pytest.approx(expected, abs=1e-4)
+    assert list(reranker.score(PAIRS)) == pytest.approx(expected, abs=1e-4)  # as docs/claims.md says
     assert max(expected) - min(expected) > 1e-2  # they tell the pairs apart
     row = public_ranker(name)
     assert reranker.max_length == row.max_length
