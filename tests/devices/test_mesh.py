@@ -70,18 +70,19 @@ FAMILIES = pytest.mark.parametrize("family", ["t5", "decoder"])
         ("adapter", "fsdp4_tensor2"),
     ],
 )
-def test_every_mesh_trains_to_the_losses_of_one_device(on_virtual_devices, family, mesh):
+def test_every_mesh_trains_to_the_losses_of_one_device(rounding, on_virtual_devices, family, mesh):
     losses, norms = on_virtual_devices["losses"], on_virtual_devices["norms"]
     assert len(losses[f"{family} {mesh}"]) == 20
-    np.testing.assert_allclose(losses[f"{family} {mesh}"], losses[f"{family} one"], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(norms[f"{family} {mesh}"], norms[f"{family} one"], rtol=1e-4)
+    rounding.assert_equal_but_for_rounding(losses[f"{family} {mesh}"], losses[f"{family} one"], terms=128)  # pieces
+    rtol = rounding.rounding(32_768, 1.0)  # squares of as many gradients as the larger model has parameters
+    np.testing.assert_allclose(norms[f"{family} {mesh}"], norms[f"{family} one"], rtol=rtol)
     assert on_virtual_devices["moved"][f"{family} {mesh}"] > 0.001  # it did train
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_one_mesh_continues_on_another(on_virtual_devices):
+def test_a_checkpoint_of_one_mesh_continues_on_another(rounding, on_virtual_devices):
     losses = on_virtual_devices["losses"]
-    np.testing.assert_allclose(losses["t5 moved"], losses["t5 one"], rtol=0, atol=1e-5)
+    rounding.assert_equal_but_for_rounding(losses["t5 moved"], losses["t5 one"], terms=128)  # pieces
 
 
 @pytest.mark.slow
