@@ -51,7 +51,7 @@ def test_processes_that_do_not_know_where_to_meet_say_what_to_give():
 @pytest.fixture(scope="module")
 def on_virtual_devices(tmp_path_factory) -> dict:
     script = Path(__file__).with_name("mesh_losses.py")
-    devices = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    devices = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     flags = {"XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(script), str(tmp_path_factory.mktemp("moved"))]
     done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, check=False)

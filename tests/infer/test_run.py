@@ -164,7 +164,8 @@ def test_every_row_is_in_one_shard(t5: Trained, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_devices_infer_as_one(t5: Trained, tmp_path: Path) -> None:
     name = "exaranker_sample_label-{}.jsonl-00000-of-00001"
-    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
+    flags = os.environ.get("XLA_FLAGS", "")
+    environment = {**os.environ, "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=2"}
     for mode in ("score", "predict"):
         main(words("infer", t5, tmp_path / "one", INFER_MODE=mode))
         command = [sys.executable, "-m", "exaranker.cli", *words("infer", t5, tmp_path / "two", INFER_MODE=mode)]

@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from exaranker.errors import InputError
 from exaranker.rank import arguments
 
+pd = pytest.importorskip("pandas")
 CATS = ["Cats purr.", "Dogs bark."]
 
 

@@ -13,12 +13,9 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import numpy as np
-import pandas
 import pytest
-import torch
 import transformers
 from huggingface_hub import ModelCard as HubCard
-from sentence_transformers import CrossEncoder
 
 from exaranker import cli, models
 from exaranker.checkpoints.card import ModelCard
@@ -37,6 +34,10 @@ from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import template_named
 from exaranker.tokenization import load_tokenizer
+
+pandas = pytest.importorskip("pandas")  # none of the three is in the lock for Python 3.12
+torch = pytest.importorskip("torch")
+CrossEncoder = pytest.importorskip("sentence_transformers").CrossEncoder
 
 QWEN2_TOKENIZER = "Qwen2Tokenizer"
 SPIECE = shipped("examples/sample") / "spiece.model"

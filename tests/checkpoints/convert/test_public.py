@@ -13,7 +13,6 @@ from typing import Any
 import huggingface_hub
 import pytest
 import sentencepiece
-import torch
 import transformers
 
 from exaranker.checkpoints.convert.public import public_ranker, usable_checkpoint
@@ -23,6 +22,8 @@ from exaranker.errors import InputError
 from exaranker.preprocess.engines.embedded import embedded_llm_dir
 from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
+
+torch = pytest.importorskip("torch")
 
 Scores = Callable[[str, str], float]
 PAIRS = [
