@@ -11,6 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from exaranker.cli import main
+from exaranker.files import sha256_json
 
 
 def report(folder: Path, *flags: str) -> str:
@@ -100,7 +101,8 @@ def many(folder: Path, runs: int, queries: int) -> dict:
     found = results["comparisons"][0]
     pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
     results["comparisons"] = [{**found, "run": run, "against": against} for run, against in pairs]
-    return results
+    del results["sha256"]
+    return results | {"sha256": sha256_json(results)}
 
 
 def test_forty_runs_print_on_ten_pages(evaluated: Path, browser: webdriver.Chrome) -> None:
