@@ -57,7 +57,7 @@ def against_others(rows: list[Row]) -> Iterator[Row]:
     """As many passages of other queries as relevant ones; of each kind half."""
     passages = {row["doc_id"]: row for row in rows}
     queries = {row["query_id"]: row["query"] for row in rows}
-    index = Bm25Index(((name, row["passage"]) for name, row in passages.items()), Bm25Params())
+    index = Bm25Index.build(((name, row["passage"]) for name, row in passages.items()), Bm25Params())
     found = retrieve(index, queries, k=20)
     best = {query: list(hits) for query, hits in groupby(found, key=lambda hit: hit.query_id)}
     draw = random.Random(0)

@@ -237,10 +237,19 @@ def test_queries_and_passages_that_were_swapped(tmp_path: Path, refused: Refused
     )
 
 
+def test_what_is_neither_a_file_nor_a_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    problem = "no file, no folder and no ir_datasets id is called"
+    words = ["retrieve", "--passages=none", "--output=out", "--queries"]
+    assert refused([*words, "none"]) == f"{problem} 'none' (check the path)"
+    assert refused([*words, "beir/scifcat"]).startswith(f"{problem} 'beir/scifcat' (did you mean beir/scifact")
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        ["retrieve", "--queries=none", "--passages=none", "--output=out"],
         ["rerank", "--checkpoint=none", "--queries=none", "--passages=none", "--run=none", "--output=out"],
         ["evaluate", "--qrels=none", "--run", "none"],
         ["report", "none", "--output=out"],
@@ -280,7 +289,10 @@ def test_a_dataset_that_is_unfinished(dataset: Path, tmp_path: Path, refused: Re
             "BATCH_SIZE",
             "--gin.BATCH_SIZE: cannot be read: 'BATCH_SIZE' (a statement is NAME = VALUE",
         ),
-        ("train.TrainConfig.lr=1", "--gin.train.TrainConfig.lr=1: train.TrainConfig has no parameter lr (known: "),
+        (
+            "train.TrainConfig.lr=1",
+            "--gin.train.TrainConfig.lr=1: train.TrainConfig has no parameter lr (did you mean lora?)",
+        ),
     ],
 )
 def test_gin_bindings(dataset: Path, tmp_path: Path, refused: Refused, binding: str, reason: str) -> None:

@@ -91,7 +91,8 @@ def test_a_packaged_model_is_welcome_where_nothing_reads_it():
         ("include 'models/t5_1_1_base.gin'", "no gin file models/t5_1_1_base.gin (it is models/t5_1_1/base.gin now)"),
         (
             "include 'optimizers/adam.gin'",
-            "no gin file optimizers/adam.gin (did you mean optimizers/adamw.gin or optimizers/adafactor.gin?)",
+            "no gin file optimizers/adam.gin (did you mean "
+            "optimizers/adamw.gin or optimizers/adafactor.gin or adapters/lora.gin?)",
         ),
     ],
 )

@@ -51,7 +51,7 @@ def cut_passage(tokenizer: Tokenizer, template: Template, query: str, passage: s
     >>> from exaranker.templates import TEMPLATES
     >>> from exaranker.tokenization import load_tokenizer
     >>> cut_passage(load_tokenizer("byt5"), TEMPLATES["monot5"], "Why?", "Air scatters blue.", 40)
-    'Air sc'
+    'Air sca'
     """
     return _fit(tokenizer, template, query, passage, max_length, "max_length")[0]
 

@@ -68,7 +68,8 @@ def load(name: str) -> Any:
         return ir_datasets.load(name)
     except KeyError as error:
         problem = f"no file, no folder and no ir_datasets id is called {name!r}"
-        raise InputError(problem, hint=nearest(name, _suggested(name, ir_datasets.registry))) from error
+        meant = nearest(name, _suggested(name, ir_datasets.registry))
+        raise InputError(problem, hint=meant if meant.startswith("did") else "check the path") from error
 
 
 @contextmanager

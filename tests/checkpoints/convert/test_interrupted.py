@@ -48,7 +48,7 @@ def sampled(kills: list[Path], most: int) -> list[Path]:
 def test_export_killed_anywhere_and_run_again_gives_the_same_bytes(ours, tmp_path, left_by_kills, form):
     kills = left_by_kills(lambda whole: export_checkpoint(ours, form, whole / "output"))
     expected = contents(tmp_path / "whole/output")
-    assert len(kills) > 3
+    assert len(kills) > 2
     for left in sampled(kills, 8):
         if not (left / "output").exists():  # else it was killed after its work
             export_checkpoint(ours, form, left / "output")
