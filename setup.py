@@ -24,6 +24,7 @@ PACKAGES = {
     "exaranker.checkpoints.convert.families": "src/exaranker/checkpoints/convert/families",
     "exaranker.commands": "src/exaranker/commands",
     "exaranker.devices": "src/exaranker/devices",
+    "exaranker.embedded": "src/exaranker/embedded",
     "exaranker.evaluate": "src/exaranker/evaluate",
     "exaranker.files": "src/exaranker/files",
     "exaranker.gin_config": "src/exaranker/gin_config",

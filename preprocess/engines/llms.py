@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exaranker.embedded.llm import NAME, embedded_llm_dir
 from exaranker.errors import InputError, require
 from exaranker.files import fetch_model, model_digest
-from exaranker.preprocess.engines.embedded import NAME, embedded_llm_dir
 
 EMBEDDED = "smollm2"
 

@@ -13,11 +13,11 @@ from scipy.stats import kendalltau
 from exaranker import models
 from exaranker.checkpoints.convert.huggingface import read_huggingface
 from exaranker.checkpoints.convert.transfer import import_checkpoint
+from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoder import DecoderOnlyLayer
 from exaranker.models.decoding import greedy_generate
 from exaranker.models.layers import RMSNorm
-from exaranker.preprocess.engines.embedded import embedded_llm_dir
 from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import encode_input, template_named

@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
+from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.engines.base import Completion, EngineInfo
-from exaranker.preprocess.engines.embedded import embedded_llm_dir
 from exaranker.preprocess.engines.llms import load_chat_tokenizer
 from exaranker.preprocess.engines.runners import EngineSpec
 from exaranker.preprocess.explain import Job

@@ -10,14 +10,15 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils.misc import _deduplicate_documents
 
-from exaranker.rank.reranker import MAX_LENGTH, RankedPassage, Reranker
+from exaranker.rank.reranker import RankedPassage, Reranker
 
 
 @component
 class ExaRanker:
     """Ranks documents by log-odds of relevance; of documents with one id the one that scored best is taken.
 
-    The metadata of the best `explain` have an `explanation`. The checkpoint is read when the component is first used.
+    The metadata of the best `explain` have an `explanation`. The checkpoint (None is the
+    ranker in the box) is read when the component is first used.
 
     Raises:
         TypeError: a document has no text.
@@ -26,18 +27,20 @@ class ExaRanker:
 
     def __init__(
         self,
-        checkpoint: str,
+        checkpoint: str | None = None,
         *,
         top_k: int = 10,
         explain: int = 0,
-        max_length: int = MAX_LENGTH,
+        max_length: int | None = None,
         dtype: str | None = None,
+        template: str | None = None,
     ):
         self.checkpoint = checkpoint
         self.top_k = top_k
         self.explain = explain
         self.max_length = max_length
         self.dtype = dtype
+        self.template = template
         self._reranker: Reranker | None = None
 
     def warm_up(self) -> None:
@@ -46,7 +49,7 @@ class ExaRanker:
 
     def to_dict(self) -> dict[str, Any]:
         """What a saved pipeline has of this component."""
-        names = ("checkpoint", "top_k", "explain", "max_length", "dtype")
+        names = ("checkpoint", "top_k", "explain", "max_length", "dtype", "template")
         fields: dict[str, Any] = default_to_dict(self, **{name: getattr(self, name) for name in names})
         return fields
 
@@ -74,7 +77,9 @@ class ExaRanker:
 
     def _loaded(self) -> Reranker:
         if self._reranker is None:
-            self._reranker = Reranker.from_checkpoint(self.checkpoint, max_length=self.max_length, dtype=self.dtype)
+            self._reranker = Reranker.from_checkpoint(
+                self.checkpoint, max_length=self.max_length, dtype=self.dtype, template=self.template
+            )
         return self._reranker
 
 

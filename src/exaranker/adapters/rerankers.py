@@ -13,7 +13,7 @@ from exaranker.rank.reranker import Reranker
 class ExaRanker(BaseRanker):
     """Loads a checkpoint; `options` are those of `Reranker.from_checkpoint`. Scores are log-odds of relevance."""
 
-    def __init__(self, model_name_or_path: str, verbose: int = 1, **options: Any):
+    def __init__(self, model_name_or_path: str | None = None, verbose: int = 1, **options: Any):
         self.verbose = verbose
         self.reranker = Reranker.from_checkpoint(model_name_or_path, **options)
 

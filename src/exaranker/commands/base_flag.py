@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 
-def add_base(parser: argparse.ArgumentParser) -> None:
+def add_base(parser: "argparse._ActionsContainer") -> None:
     """Adds `--base` to a verb that loads a checkpoint."""
     parser.add_argument(
         "--base", type=Path, metavar="DIR", help="of an adapter: the model it was trained on, if that has moved"

@@ -27,17 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write")
     add_base(parser)
-    parser.add_argument("--results", metavar="FILE", help="results.json of `exaranker evaluate`, for hf's model card")
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float32"), help="round weights to this (default: as the checkpoint has them)"
+    )
+    parser.add_argument("--results", metavar="FILE", help="results.json of `exaranker evaluate`, for the model card")
     parser.add_argument("--run", metavar="NAME", help="which of its runs is this model's (default: its only one)")
 
 
 def run(args: argparse.Namespace) -> None:
     from exaranker.checkpoints.convert.transfer import export_checkpoint
 
-    if args.results and args.format != "hf":
-        raise InputError("--results stand in the model card of --format hf", hint="leave one of them out")
+    for option in ("results", "dtype"):
+        if getattr(args, option) and args.format == "t5x":
+            raise InputError(f"--{option} goes with --format hf or peft", hint="leave one of them out")
     results = _results(args.results, args.run) if args.results else []
-    show(f"wrote {export_checkpoint(args.checkpoint, args.format, args.output, args.base, results)}")
+    path = export_checkpoint(args.checkpoint, args.format, args.output, args.base, results, args.dtype)
+    show(f"wrote {path}")
 
 
 def _results(path: str, name: str | None) -> "list[Result]":

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from exaranker.commands.base_flag import add_base
+from exaranker.commands.checkpoint_flags import add_checkpoint, loading
 from exaranker.commands.collection_flag import add_collection, fill
 from exaranker.errors import InputError, require
 from exaranker.logs import show
@@ -20,10 +20,7 @@ PLOTS = (".png", ".svg", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N"
-    )
-    add_base(parser)
+    add_checkpoint(parser)
     parser.add_argument("--queries", type=Path, metavar="FILE", help="TSV (id, text) or JSONL")
     parser.add_argument("--passages", type=Path, metavar="FILE", help="TSV (id, text) or JSONL; may be gzipped")
     add_collection(parser)
@@ -36,28 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, type=Path, metavar="JSON", help="figures to write")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot of the means to write (png, svg or pdf)")
-    parser.add_argument(
-        "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of matrix products (default: the checkpoint's, if the CPU has it)",
-    )
 
 
 def run(args: argparse.Namespace) -> None:
-    for name in ("max_length", "token_budget"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name} {value}, expected at least 1")
+    loading(args)
     if args.plot and args.plot.suffix not in PLOTS:
         raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
-    for module, extra in (("jax", "train"), ("flax", "train"), ("bm25s", "evaluate"), ("scipy", "evaluate")):
-        require(module, extra)
+    for module in ("bm25s", "scipy"):
+        require(module, "evaluate")
     fill(args, "queries", "passages")
     from exaranker.evaluate.faithfulness import table
     from exaranker.rank.faithfulness_job import FaithfulnessJob, faithfulness

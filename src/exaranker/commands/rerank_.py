@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from exaranker.commands.base_flag import add_base
+from exaranker.commands.checkpoint_flags import add_checkpoint, loading
 from exaranker.commands.collection_flag import add_collection, fill, ignores_identical_ids
 from exaranker.commands.text_flags import add_identical_ids, add_texts
-from exaranker.errors import InputError, require
+from exaranker.errors import InputError
 from exaranker.logs import show
 
 SUMMARY = """Reranks a TREC run with a checkpoint; scores are log-odds of relevance.
@@ -17,22 +17,11 @@ EXAMPLE = (
 )
 
 
-AT_LEAST = {"depth": 1, "explain_top_k": 0, "max_length": 1, "token_budget": 1, "passage_length": 1, "num_shards": 1}
+AT_LEAST = {"depth": 1, "explain_top_k": 0, "passage_length": 1, "num_shards": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        type=Path,
-        metavar="DIR|ID",
-        help="MODEL_DIR or MODEL_DIR/checkpoint_N; or a Hugging Face directory or hub id, converted once into a cache",
-    )
-    parser.add_argument(
-        "--template",
-        metavar="NAME|FILE",
-        help="the words that a Hugging Face model was trained to read, if it is not known by name",
-    )
+    add_checkpoint(parser)
     add_texts(parser)
     add_collection(parser)
     parser.add_argument("--run", required=True, type=Path, metavar="RUN", help="run to rerank: TREC's or MS MARCO's")
@@ -51,18 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="explain each query's best N, in OUTPUT.explanations.jsonl (default: %(default)s)",
     )
-    parser.add_argument(
-        "--max_length", type=int, metavar="N", help="tokens of an input (default: the model's own, else 512)"
-    )
-    parser.add_argument(
-        "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of matrix products (default: the checkpoint's, if the CPU has it)",
-    )
-    add_base(parser)
     _add_long_documents(parser)
     _add_shards(parser)
 
@@ -100,8 +77,7 @@ def run(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value}, expected at least {least}")
-    for module in ("jax", "flax", "orbax.checkpoint"):
-        require(module, "train")
+    loading(args)
     fill(args, "queries", "passages")
     args.ignore_identical_ids |= ignores_identical_ids(args)
     from exaranker.rank.job import RerankJob, rerank

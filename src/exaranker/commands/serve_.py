@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exaranker.commands.base_flag import add_base
+from exaranker.commands.checkpoint_flags import add_checkpoint, loading
 from exaranker.errors import InputError, require
 from exaranker.files import read_lines
 from exaranker.logs import warn
@@ -25,7 +25,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N")
+    add_checkpoint(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0: any that is free (default: %(default)s)")
     parser.add_argument("--mcp", action="store_true", help="speak MCP over stdin and stdout instead of HTTP")
@@ -33,18 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api_key_file", type=Path, metavar="FILE", help="answer only requests with this Bearer key (default: all)"
     )
-    parser.add_argument(
-        "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of matrix products (default: the checkpoint's, if the CPU has it)",
-    )
-    add_base(parser)
     page = parser.add_argument_group("the page at /")
     page.add_argument(
         "--passages", metavar="FILE|DIR|ID", help="what it searches, as `exaranker retrieve` (default: the sample)"
@@ -62,13 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    for name in ("max_length", "max_documents", "max_payload", "max_requests", "max_waiting_tokens", "timeout"):
+    for name in ("max_documents", "max_payload", "max_requests", "max_waiting_tokens", "timeout"):
         if getattr(args, name) <= 0:
             raise InputError(f"--{name} {getattr(args, name)}, expected more than 0")
     if not 0 <= args.port < 2**16:
         raise InputError(f"--port {args.port}, expected 0 to 65535")
-    if args.checkpoint is None:
-        raise InputError("a checkpoint is needed", hint="give --checkpoint MODEL_DIR, as `exaranker train` writes it")
     if args.index is not None and args.passages is None:
         raise InputError("--index has no texts", hint="give --passages too, of which it was made")
     for module in ("fastapi", "uvicorn", "prometheus_client", "bm25s", "Stemmer", *(["mcp"] if args.mcp else [])):
@@ -105,19 +91,12 @@ def _serve_mcp(args: argparse.Namespace) -> None:
 
 
 def _service(args: argparse.Namespace) -> "Service":
-    for module in ("jax", "flax", "orbax.checkpoint"):
-        require(module, "train")
+    how = loading(args)
     from exaranker.rank.reranker import Reranker
     from exaranker.serve.limits import Limits
     from exaranker.serve.service import Service
 
-    reranker = Reranker.from_checkpoint(
-        args.checkpoint,
-        max_length=args.max_length,
-        token_budget=args.token_budget,
-        dtype=args.dtype,
-        base=args.base,
-    )
+    reranker = Reranker.from_checkpoint(args.checkpoint, **how)
     limits = Limits(args.max_payload, args.max_documents, args.max_requests, args.max_waiting_tokens, args.timeout)
     return Service(reranker, args.name or reranker.model.path.parent.name, limits)
 

@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exaranker.commands.base_flag import add_base
-from exaranker.errors import InputError, require
+from exaranker.commands.checkpoint_flags import add_checkpoint, loading
 from exaranker.files import read_lines
 from exaranker.logs import show
 
@@ -28,32 +26,18 @@ BAR = 16  # characters of the longest bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="DIR", help="MODEL_DIR or MODEL_DIR/checkpoint_N"
-    )
     parser.add_argument("--query", required=True, metavar="TEXT", help="the question")
     parser.add_argument("--passage", required=True, metavar="TEXT|FILE", help="the passage, or a file that has it")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--max_length", type=int, default=512, metavar="N", help="tokens of an input (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of matrix products (default: the checkpoint's, if the CPU has it)",
-    )
-    add_base(parser)
+    add_checkpoint(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.max_length < 1:
-        raise InputError(f"--max_length {args.max_length}, expected at least 1")
+    how = loading(args)
     passage = _passage(args.passage)
-    for module in ("jax", "flax", "orbax.checkpoint"):
-        require(module, "train")
     from exaranker.rank.reranker import Reranker
 
-    reranker = Reranker.from_checkpoint(args.checkpoint, max_length=args.max_length, dtype=args.dtype, base=args.base)
+    reranker = Reranker.from_checkpoint(args.checkpoint, **how)
     found = reranker.why(args.query, passage)
     show(_as_json(found) if args.json else _as_text(found, len(passage)))
 

@@ -15,7 +15,7 @@ from exaranker.logs import warn
 from exaranker.rank.faithfulness import ExplainedPassage, measure
 from exaranker.rank.inputs import check_lengths
 from exaranker.rank.job import job_key
-from exaranker.rank.reranker import MAX_LENGTH, Reranker
+from exaranker.rank.reranker import Reranker
 from exaranker.resume import Partial, chunked
 from exaranker.texts.rows import read_texts
 
@@ -31,16 +31,17 @@ Row = dict[str, Any]
 class FaithfulnessJob:
     """What `exaranker faithfulness` is given."""
 
-    checkpoint: Path
+    checkpoint: Path | None  # None is the ranker in the box
     queries: Path
     passages: Path
     explanations: Path  # JSONL, as `exaranker rerank --explain_top_k` writes it
     output: Path
     plot: Path | None = None
-    max_length: int = MAX_LENGTH
+    max_length: int | None = None  # of an input, in tokens; None is the model's own, else 512
     token_budget: int | None = None
     dtype: str | None = None
     base: Path | None = None  # of an adapter, if it is not where it was in training
+    template: str | None = None  # of a Hugging Face model that is not known by name
 
 
 def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
@@ -54,10 +55,15 @@ def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
     with claim_outputs(job.output, job.plot, inputs=read):
         rows, pairs = _read(job)
         reranker = Reranker.from_checkpoint(
-            job.checkpoint, max_length=job.max_length, token_budget=job.token_budget, dtype=job.dtype, base=job.base
+            job.checkpoint,
+            max_length=job.max_length,
+            token_budget=job.token_budget,
+            dtype=job.dtype,
+            base=job.base,
+            template=job.template,
         )
         asked = {row["query_id"]: pair.query for row, pair in zip(rows, pairs, strict=True)}
-        check_lengths(reranker.model, asked, job.max_length, job.queries)
+        check_lengths(reranker.model, asked, reranker.max_length, job.queries)
         partial = Partial(job.output, sha256_json([VERSION, job_key(reranker)]))
         found = _measured(reranker, rows, pairs, partial)
         _check(job, rows, found)

@@ -37,7 +37,7 @@ PROBED = 8  # pairs that are explained before anything is scored, to see whether
 class RerankJob:
     """What `exaranker rerank` is given."""
 
-    checkpoint: Path
+    checkpoint: Path | None  # None is the ranker in the box
     queries: str | Path  # what `open_texts` reads: files, folders, ir_datasets ids, Lucene indexes
     passages: str | Path
     run: Path
@@ -129,7 +129,7 @@ def _write(job: RerankJob, reranker: Reranker, inputs: Inputs) -> None:
     scores = Partial(job.target, key)
     found = _score(job, reranker, inputs, scores)
     scored = [doc._replace(score=best.score) for doc, best in zip(inputs.candidates, found, strict=True)]
-    _refuse_nan(job, scored)
+    _refuse_nan(scored, reranker.model.path)
     explanations = Partial(job.explanations, key) if job.explain_top_k else None
     if explanations is not None:
         best = [doc for docs in by_query(scored).values() for doc in ranked(docs)[: job.explain_top_k]]
@@ -159,7 +159,7 @@ def _require_explanations(job: RerankJob, reranker: Reranker, inputs: Inputs) ->
     if not any(explained.explanation for explained in reranker.explain(pairs, scores=[1.0] * len(pairs))):
         raise InputError(
             f"this checkpoint writes no explanations: those of the first {len(pairs)} passages are empty",
-            path=job.checkpoint,
+            path=reranker.model.path,
             hint="it seems to be trained on labels alone: leave out --explain_top_k, or give one trained on "
             "label_explanation",
         )
@@ -188,12 +188,12 @@ def _score(job: RerankJob, reranker: Reranker, inputs: Inputs, kept: Partial) ->
     return [BestWindow(score, Window(*window)) for score, window in found]
 
 
-def _refuse_nan(job: RerankJob, scored: Sequence[ScoredDoc]) -> None:
+def _refuse_nan(scored: Sequence[ScoredDoc], checkpoint: Path) -> None:
     for doc in scored:
         if not math.isfinite(doc.score):
             raise InputError(
                 f"the score of passage {doc.doc_id!r} for query {doc.query_id!r} is {doc.score}",
-                path=job.checkpoint,
+                path=checkpoint,
                 hint="the training diverged, or the weights overflow: try --dtype float32 or an earlier checkpoint_N",
             )
 

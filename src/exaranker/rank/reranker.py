@@ -87,7 +87,7 @@ class Reranker:
     @classmethod
     def from_checkpoint(
         cls,
-        directory: str | Path,
+        directory: str | Path | None = None,
         *,
         max_length: int | None = None,
         token_budget: int | None = None,
@@ -97,11 +97,11 @@ class Reranker:
     ) -> "Reranker":
         """Loads MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N onto all local devices.
 
-        A Hugging Face directory or hub id is converted once, into a cache; `template` (a name or a YAML file) says
-        what it was trained to read, where the table of public rankers does not. `max_length` is by default the
-        model's own, else 512; `dtype` ("float32", "bfloat16") replaces the one of the model's configuration;
-        `token_budget` is per device; `base` is the checkpoint that an adapter is of, if it is not where it was in
-        training.
+        Without a directory it is the ranker in the box. A Hugging Face directory or hub id is converted once, into a
+        cache; `template` (a name or a YAML file) says what it was trained to read, where the table of public rankers
+        does not. `max_length` is by default the model's own, else 512; `dtype` ("float32", "bfloat16") replaces the
+        one of the model's configuration; `token_budget` is per device; `base` is the checkpoint that an adapter is
+        of, if it is not where it was in training.
 
         Raises:
             InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, an

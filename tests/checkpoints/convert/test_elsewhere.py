@@ -22,6 +22,7 @@ from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.convert.transfer import export_checkpoint, import_checkpoint
 from exaranker.checkpoints.folder import load_card
 from exaranker.checkpoints.store import save_model
+from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.errors import InputError
 from exaranker.evaluate.results import RESULTS_VERSION
 from exaranker.files import sha256_json
@@ -29,7 +30,6 @@ from exaranker.models.decoder import DecoderConfig
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma import T5GemmaConfig
-from exaranker.preprocess.engines.embedded import embedded_llm_dir
 from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import template_named

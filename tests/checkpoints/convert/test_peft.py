@@ -121,6 +121,29 @@ def test_peft_loads_what_we_export_as_the_same(folder, tmp_path):
     np.testing.assert_allclose(their_logits(base_model(merged)), expected, rtol=0, atol=CLAIMED)
 
 
+def test_an_export_says_how_to_rank_with_it_and_comes_back_rounded_as_asked(folder, tmp_path):
+    base, out = folder / "base", tmp_path / "out"
+    template = tmp_path / "mine.yaml"
+    source = "input: '{passage} {query}'\nrelevant: green\nirrelevant: no\n"
+    source += "family: decoder_only\nlead: ' '\n" if (folder / "hf_llama").exists() else ""
+    template.write_text(source)
+    words = ("--format", "peft", "--base", base)
+    assert run("import", *words, "--checkpoint", folder / "adapter", "--template", template, "--output", out) == 0
+    written = tmp_path / "written"
+    assert run("export", *words, "--checkpoint", out, "--output", written, "--dtype", "bfloat16") == 0
+    assert run("import", *words, "--checkpoint", written, "--output", tmp_path / "back") == 0
+    assert load_card(tmp_path / "back").template == load_card(out).template
+    assert load_card(tmp_path / "back").max_length == json.loads((written / "exaranker.json").read_text())["max_length"]
+    for name, tensor in load_file(written / "adapter_model.safetensors").items():
+        exact = load_file(folder / "adapter/adapter_model.safetensors")[name]
+        assert tensor.dtype == "bfloat16"
+        np.testing.assert_array_equal(tensor, exact.astype(tensor.dtype), err_msg=name)
+    card = (written / "README.md").read_text()
+    assert "LoRA of rank 3" in card
+    assert "{passage} {query}" in card
+    assert 'PeftModel.from_pretrained(base, "DIR")' in card
+
+
 def test_a_whole_model_is_no_adapter(folder, tmp_path, capsys):
     words = ("--checkpoint", folder / "base", "--format", "peft", "--output", tmp_path / "no")
     assert run("export", *words) == 2

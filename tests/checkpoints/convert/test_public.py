@@ -18,8 +18,8 @@ import transformers
 from exaranker.checkpoints.convert.public import public_ranker, usable_checkpoint
 from exaranker.checkpoints.folder import load_card
 from exaranker.cli import main
+from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.errors import InputError
-from exaranker.preprocess.engines.embedded import embedded_llm_dir
 from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 
@@ -186,6 +186,21 @@ def test_one_command_reranks_with_a_model_of_others(monot5, tmp_path, cache, cap
     told = [line for line in capsys.readouterr().err.splitlines() if "template monot5" in line]
     assert [line.split("; ")[1] for line in told] == [f"is converted to {converted}", f"converted to {converted}"]
     assert "https://github.com/castorini/pygaggle" in told[0]
+
+
+def test_a_model_of_others_says_why_and_names_its_template_where_it_has_to(monot5, tmp_path, capsys):
+    unknown = tmp_path / "mine/ranker"
+    unknown.parent.mkdir()
+    unknown.symlink_to(monot5)
+    words = ["why", "--query=how do bees make honey", "--passage=Bees make honey.", "--json"]
+    scores = []
+    for source in ([f"--checkpoint={monot5}"], [f"--checkpoint={unknown}", "--template=monot5"]):
+        main([*words, *source])
+        scores.append(json.loads(capsys.readouterr().out)["score"])
+    assert scores[0] == scores[1]
+    with pytest.raises(SystemExit):
+        main([*words, f"--checkpoint={unknown}"])
+    assert "which words this model was trained to read is not known" in capsys.readouterr().err
 
 
 def test_nothing_is_guessed(monot5, tmp_path):

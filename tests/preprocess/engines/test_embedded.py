@@ -139,7 +139,7 @@ def test_two_ray_workers_write_the_same_bytes(offline, tmp_path):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """`vllm serve` on this machine, with the embedded LLM."""
-    from exaranker.preprocess.engines.embedded import embedded_llm_dir
+    from exaranker.embedded.llm import embedded_llm_dir
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -46,10 +46,10 @@ def model_card(
     decoder_only = family_of(card.config).is_decoder_only
     words = card.template.input.replace("{|}", "")
     data = hub.ModelCardData(
-        library_name="sentence-transformers",
+        library_name="peft" if card.adapter else "sentence-transformers",
         pipeline_tag="text-ranking",
         license="other",
-        tags=["cross-encoder", "reranker", "exaranker", *([] if decoder_only else ["custom_code"])],
+        tags=_tags(card, decoder_only),
         model_name="ExaRanker" if results else None,
         eval_results=[_evaluation(hub, result) for result in results if result.is_own] or None,
     )
@@ -58,6 +58,7 @@ def model_card(
         template_str=TEMPLATE.read_text(encoding="utf-8"),
         family=family_of(card.config).name,
         decoder_only=decoder_only,
+        adapter=card.adapter,
         template=card.template,
         words=words,
         literal=repr(words),
@@ -76,6 +77,12 @@ def training(card: ModelCard) -> dict[str, str]:
     """What the card knows of the run that made the model, by its name in the model card."""
     told = ((name, card.run.get(macro)) for macro, name in TOLD.items())
     return {name: " ".join(str(value).split()).replace("|", "/") for name, value in told if value is not None}
+
+
+def _tags(card: ModelCard, decoder_only: bool) -> list[str]:
+    if card.adapter:
+        return ["lora", "reranker", "exaranker"]
+    return ["cross-encoder", "reranker", "exaranker", *([] if decoder_only else ["custom_code"])]
 
 
 def _evaluation(hub: Any, result: Result) -> Any:

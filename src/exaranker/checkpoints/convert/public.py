@@ -54,7 +54,7 @@ def public_ranker(name: str) -> PublicRanker | None:
     return next(rows, None)
 
 
-def usable_checkpoint(source: str | Path, template: str | None = None) -> str | Path:
+def usable_checkpoint(source: str | Path | None, template: str | None = None) -> str | Path:
     """A checkpoint of ours as it is; of a Hugging Face directory or hub id, the one it was converted to.
 
     `template` is a name or file, for models that the table does not know; what is chosen is said.
@@ -63,6 +63,8 @@ def usable_checkpoint(source: str | Path, template: str | None = None) -> str | 
         InputError: the model cannot be had or converted, its template is not known, or a checkpoint of ours, which has
             its own, is given another.
     """
+    if source is None:
+        raise InputError("a checkpoint is needed", hint="give --checkpoint MODEL_DIR, as `exaranker train` writes it")
     folder = local_path(source).expanduser()
     if is_mirror(folder):  # an object store's: fetched when it is read
         return source

@@ -38,13 +38,27 @@ def write_ranker(
     config = read_json(directory / "config.json")
     if not family_of(card.config).is_decoder_only:
         config["n_positions"] = length  # T5 has no such limit, but its users' tools cut inputs there
-    labels = {"irrelevant": ids[0], "relevant": ids[1]}
-    ranker = {"template": card.template.to_json(), "label_ids": labels, "max_length": length}
-    write_json(directory / RANKER, ranker)
+    _write_kept(directory, card, ids, length)
     write_json(directory / GENERATION, generation_config(config))
     names = token_names(directory, tokenizer, ids)
     write_json(directory / "config.json", config | write_cross_encoder(directory, card, ids, names))
     write_text(directory / "README.md", model_card(card, step, length, ids, names, results))
+
+
+def write_adapter_card(
+    directory: Path, card: ModelCard, step: int, tokenizer: Tokenizer, results: Sequence[Result] = ()
+) -> None:
+    """Says in PEFT's directory of an adapter what it takes to rank with it; the tokenizer is the base's."""
+    length = input_length(card)
+    ids = label_ids(tokenizer, card.template)
+    _write_kept(directory, card, ids, length)
+    names = [tokenizer.decode([label]).strip() for label in ids]
+    write_text(directory / "README.md", model_card(card, step, length, ids, names, results))
+
+
+def _write_kept(directory: Path, card: ModelCard, ids: tuple[int, int], length: int) -> None:
+    labels = {"irrelevant": ids[0], "relevant": ids[1]}
+    write_json(directory / RANKER, {"template": card.template.to_json(), "label_ids": labels, "max_length": length})
 
 
 def kept_ranker(directory: Path, tokenizer: Tokenizer) -> KeptRanker | None:

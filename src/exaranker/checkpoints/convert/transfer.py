@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from exaranker.checkpoints.card import Adapter, ModelCard
 from exaranker.checkpoints.convert.huggingface import read_huggingface, write_huggingface
 from exaranker.checkpoints.convert.model_card import Result
 from exaranker.checkpoints.convert.peft import read_peft, write_peft
-from exaranker.checkpoints.convert.ranker import kept_ranker, write_ranker
+from exaranker.checkpoints.convert.ranker import kept_ranker, write_adapter_card, write_ranker
 from exaranker.checkpoints.convert.t5x import read_t5x, write_t5x
 from exaranker.checkpoints.folder import PREFIX, TOKENIZER, find_checkpoint, load_card
 from exaranker.checkpoints.reading import weights_digest
@@ -62,7 +64,8 @@ def import_checkpoint(
 def import_adapter(source: Path, base: Path, output: Path, template_name: str | None = None) -> Path:
     """Writes `output/checkpoint_0` from PEFT's directory of an adapter of our checkpoint `base`; returns its path.
 
-    The template is the base's, or the one named. `output` is either whole or not there.
+    The template is the one named, the one that an export of ours keeps, or the base's. `output` is either whole or not
+    there.
 
     Raises:
         InputError: something is missing or does not fit together, or `output` already holds a checkpoint.
@@ -74,49 +77,56 @@ def import_adapter(source: Path, base: Path, output: Path, template_name: str | 
     refuse_adapter(card, path)
     config = replace(card.config, scan_layers=False)
     lora, params = read_peft(source, config)
-    template = template_named(template_name) if template_name else card.template
     tokenizer = load_tokenizer(model_dir / TOKENIZER)
+    kept = None if template_name else kept_ranker(source, tokenizer)
+    template = template_named(template_name) if template_name else kept.template if kept else card.template
+    max_length = kept.max_length if kept else card.max_length
     adapter = Adapter(lora, named(str(path)), weights_digest(path))
-    made = ModelCard(config, template, tokenizer.digest, label_ids(tokenizer, template), adapter=adapter)
+    ids = label_ids(tokenizer, template)
+    made = ModelCard(config, template, tokenizer.digest, ids, adapter=adapter, max_length=max_length)
     with atomic_folder(output) as aside:
         name = save_model(aside, made, params, tokenizer).name
     return output / name
 
 
 def export_checkpoint(
-    source: Path, form: str, output: Path, base: Path | None = None, results: Sequence[Result] = ()
+    source: Path,
+    form: str,
+    output: Path,
+    base: Path | None = None,
+    results: Sequence[Result] = (),
+    dtype: str | None = None,
 ) -> Path:
     """Writes our checkpoint as a Hugging Face directory, or as T5X's `output/checkpoint_<step>`; returns the path.
 
     An adapter, of the model at `base` if that has moved, is merged, or written as PEFT's directory. `results` stand in
-    the model card of a Hugging Face directory. It is written aside and renamed, so `output` is either whole or not
-    there.
+    the model card of a directory for Hugging Face or PEFT; its arrays are rounded to `dtype` ("bfloat16"), which else
+    is the checkpoint's. It is written aside and renamed, so `output` is either whole or not there.
 
     Raises:
         InputError: there is no checkpoint, `output` already exists, or the format does not know the architecture.
     """
     _refuse_existing(output, "a directory")
-    if form == "peft":
-        return _export_adapter(source, output, base)
     _, step = find_checkpoint(source)
-    card, params, tokenizer = load_for_inference(source, base=base)
+    load = load_as_saved if form == "peft" else load_for_inference
+    card, params, tokenizer = load(source, base=base)
+    if dtype is not None:
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     with atomic_folder(output) as aside:
-        if form == "hf":
+        if form == "peft":
+            if card.adapter is None:
+                raise InputError(
+                    "holds a whole model, expected an adapter", path=source, hint="give --format hf or t5x"
+                )
+            write_peft(aside, card.config, card.adapter.lora, params)
+            write_adapter_card(aside, card, step, tokenizer, results)
+        elif form == "hf":
             write_huggingface(aside, card.config, params, tokenizer)
             write_ranker(aside, card, step, tokenizer, results)
         else:
             write_t5x(aside, card.config, params, step, load_adafactor_slots(source))
             tokenizer.save(aside)
-    return output if form == "hf" else output / f"checkpoint_{step}"
-
-
-def _export_adapter(source: Path, output: Path, base: Path | None) -> Path:
-    card, params, _ = load_as_saved(source, base=base)
-    if card.adapter is None:
-        raise InputError("holds a whole model, expected an adapter", path=source, hint="give --format hf or t5x")
-    with atomic_folder(output) as aside:
-        write_peft(aside, card.config, card.adapter.lora, params)
-    return output
+    return output / f"checkpoint_{step}" if form == "t5x" else output
 
 
 def _read(source: Path, form: str) -> tuple[ModelConfig, Any, int, Any]:

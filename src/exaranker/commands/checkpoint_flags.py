@@ -1,0 +1,53 @@
+"""Which ranker, and how it is loaded: the same words in every verb that ranks."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from exaranker.commands.base_flag import add_base
+from exaranker.errors import InputError, require
+
+LOADING = ("max_length", "token_budget", "dtype", "base", "template")  # as `Reranker.from_checkpoint` calls them
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint and how it is loaded."""
+    group = parser.add_argument_group("the ranker")
+    group.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR|ID",
+        help="MODEL_DIR or MODEL_DIR/checkpoint_N; or a Hugging Face directory or hub id, converted once into a cache",
+    )
+    group.add_argument(
+        "--template",
+        metavar="NAME|FILE",
+        help="the words that a Hugging Face model was trained to read, if it is not known by name",
+    )
+    add_base(group)
+    group.add_argument(
+        "--max_length", type=int, metavar="N", help="tokens of an input (default: the model's own, else 512)"
+    )
+    group.add_argument(
+        "--token_budget", type=int, metavar="N", help="tokens per batch and device (default: by the kind of device)"
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of matrix products (default: the checkpoint's, if the CPU has it)",
+    )
+
+
+def loading(args: argparse.Namespace) -> dict[str, Any]:
+    """What was given for `Reranker.from_checkpoint`, checked.
+
+    Raises:
+        InputError: a number is too small, or a package that ranking needs is not installed.
+    """
+    for name in ("max_length", "token_budget"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} {value}, expected at least 1")
+    for module in ("jax", "flax", "orbax.checkpoint"):
+        require(module, "train")
+    return {name: getattr(args, name) for name in LOADING}
