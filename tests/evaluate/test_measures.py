@@ -123,6 +123,16 @@ def test_negative_grades_gain_nothing_and_their_queries_count(tmp_path: Path) ->
 
 
 @needs_java
+def test_several_cutoffs_of_one_measure_are_asked_of_trec_eval_at_once(files: Path) -> None:
+    measures = parse_measures(["R@5", "R@1", "nDCG", "nDCG@1", "nDCG@5", "RR@1", "RR@5", "AP@1", "AP@5"], 1)
+    qrels = load_qrels(files / "qrels.txt")
+    result = evaluate_run(qrels, files / "run.trec", "run", measures)
+    [theirs] = trec_eval.check(qrels, [result], measures, 1)
+    assert theirs == pytest.approx(result.means, abs=0.6e-4)
+    assert theirs["R@1"] < theirs["R@5"]
+
+
+@needs_java
 def test_ids_of_any_script_reach_trec_eval(tmp_path: Path) -> None:
     (tmp_path / "qrels.txt").write_text("frage-ä 0 文書一 1\n", encoding="utf-8")
     (tmp_path / "run.trec").write_text("frage-ä Q0 文書二 1 2 t\nfrage-ä Q0 文書一 2 1 t\n", encoding="utf-8")

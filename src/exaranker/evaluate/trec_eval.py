@@ -147,7 +147,10 @@ def _flags(group: Sequence[Query]) -> list[str]:
     """The flags of one call; all queries of a group have the same level and depth, and count or do not."""
     complete = [] if group[0].totals else ["-c"]
     depth = [] if group[0].depth is None else ["-M", str(group[0].depth)]
-    names = (word for query in group for word in ("-m", query.name))
+    cutoffs: dict[str, list[str]] = {}  # of a measure that comes twice, trec_eval takes the first
+    for name, _, cutoff in (query.name.partition(".") for query in group):
+        cutoffs.setdefault(name, []).extend([cutoff] if cutoff else [])
+    names = (word for name, cuts in cutoffs.items() for word in ("-m", f"{name}.{','.join(cuts)}" if cuts else name))
     return [*complete, "-q", "-l", str(group[0].level), *depth, *names]
 
 
