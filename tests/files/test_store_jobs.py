@@ -1,4 +1,4 @@
-"""The command line over `s3://` in processes of its own: each stage is killed once and continues from what is there."""
+"""The command line over a store in processes of its own: each stage is killed once and continues from what is there."""
 
 import json
 import os
@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from exaranker.shipped import shipped
 
 SAMPLE = shipped("examples/sample")
-STORE = "s3://jobs"
+STORE = "STORE"  # the bucket's URL takes its place
 TINY = {
     "MODEL_DIR": f"{STORE}/model",
     "DATASET_DIR": f"{STORE}/explanations",
@@ -42,27 +42,9 @@ TEXTS = ["--queries", f"{STORE}/queries.tsv", "--passages", f"{STORE}/passages.t
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator:
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        store = s3fs.S3FileSystem(use_listings_cache=False)
-        store.mkdir("jobs")
-        yield store
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
-
-
-def run(words: list[str], until: Callable[[], bool] | None = None) -> str:
+def run(bucket: str, words: list[str], until: Callable[[], bool] | None = None) -> str:
     """What a command says; it is killed once `until` holds."""
-    command = [sys.executable, "-m", "exaranker.cli", *words]
+    command = [sys.executable, "-m", "exaranker.cli", *(word.replace(STORE, bucket) for word in words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         while until is not None and process.poll() is None:
             if until():
@@ -86,33 +68,33 @@ def candidates() -> str:
     return "".join(rows)
 
 
-def test_explain_train_and_rerank_killed_once_each(store, tmp_path, monkeypatch):
+def test_explain_train_and_rerank_killed_once_each(store, bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("EXARANKER_CACHE", str(tmp_path))
     for name in ("queries.tsv", "passages.tsv", "spiece.model"):
-        store.put_file(str(SAMPLE / name), f"jobs/{name}")
+        store.put_file(str(SAMPLE / name), f"bucket/{name}")
     rows = [
         {"query": f"what is {i}", "passage": f"{i} is a number", "label": i % 2, "explanation": f"It says {i}."}
         for i in range(40)
     ]
-    store.pipe_file("jobs/pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    store.pipe_file("bucket/pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
-    run(EXPLAIN, until=lambda: store.exists("jobs/explanations/explanations-00004-of-00040.tfrecord"))
-    assert not json.loads(store.cat_file("jobs/explanations/manifest.json"))["complete"]
-    run(EXPLAIN)
-    manifest = json.loads(store.cat_file("jobs/explanations/manifest.json"))
+    run(bucket, EXPLAIN, until=lambda: store.exists("bucket/explanations/explanations-00004-of-00040.tfrecord"))
+    assert not json.loads(store.cat_file("bucket/explanations/manifest.json"))["complete"]
+    run(bucket, EXPLAIN)
+    manifest = json.loads(store.cat_file("bucket/explanations/manifest.json"))
     assert manifest["complete"]
     assert sum(shard["rows"] for shard in manifest["shards"]) == 40
 
-    run(TRAIN, until=lambda: store.exists("jobs/model/checkpoint_4/params/_METADATA"))
-    said = run(TRAIN)
-    assert re.search(rf"resuming from step \d+ in {STORE}/model", said)
-    names = {key.split("/")[2] for key in store.find("jobs/model") if "checkpoint_" in key}
+    run(bucket, TRAIN, until=lambda: store.exists("bucket/model/checkpoint_4/params/_METADATA"))
+    said = run(bucket, TRAIN)
+    assert re.search(rf"resuming from step \d+ in {bucket}/model", said)
+    names = {key.split("/")[2] for key in store.find("bucket/model") if "checkpoint_" in key}
     assert names == {"checkpoint_8", "checkpoint_10", "checkpoint_12"}
 
-    store.pipe_file("jobs/bm25.trec", candidates().encode())
-    run(rerank("killed.trec"), until=lambda: store.exists("jobs/killed.trec.partial"))
-    run(rerank("killed.trec"))
-    run(rerank("undisturbed.trec"))
-    assert store.cat_file("jobs/killed.trec") == store.cat_file("jobs/undisturbed.trec")
-    assert [key for key in store.find("jobs") if key.endswith((".writer", ".partial", ".incomplete"))] == []
+    store.pipe_file("bucket/bm25.trec", candidates().encode())
+    run(bucket, rerank("killed.trec"), until=lambda: store.exists("bucket/killed.trec.partial"))
+    run(bucket, rerank("killed.trec"))
+    run(bucket, rerank("undisturbed.trec"))
+    assert store.cat_file("bucket/killed.trec") == store.cat_file("bucket/undisturbed.trec")
+    assert [key for key in store.find("bucket") if key.endswith((".writer", ".partial", ".incomplete"))] == []
     assert os.listdir(tmp_path / "mirrors") == []
