@@ -8,6 +8,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import httpx
 import pytest
 
 from exaranker.rank.reranker import RankedPassage, Reranker
+from exaranker.templates import cut_passage
 
 KEY = {"Authorization": "Bearer s3cret"}
 CLIENT = httpx.Client(timeout=60)  # the first explanation of a server is compiled
@@ -76,6 +79,7 @@ def test_answers_have_all_fields_of_their_api(url: str) -> None:
         ("/rerank", b'{"query": "q", "documents": ["a"], "top_n": -1}', 400, "top_n: Input should be greater than"),
         ("/rerank", b'{"query": "q", "documents": ["\\ud800"]}', 400, "half of a surrogate pair"),
         ("/rerank", b'{"query": "q", "documents": []}', 400, "no documents"),
+        ("/rerank", b'{"query": "q", "documents": ["a"], "truncation_side": "up"}', 400, "Input should be 'left' or"),
         ("/score", b'{"text_1": ["a", "b"], "text_2": ["a", "b", "c"]}', 400, "2 texts with 3"),
         ("/nowhere", b"{}", 404, "Not Found"),
     ],
@@ -93,6 +97,7 @@ def test_bad_requests_are_answered_as_vllm_and_cohere_do(
     [
         ({"query": "q", "texts": []}, 400, "Empty"),
         ({"query": "q", "texts": [1]}, 422, "Validation"),
+        ({"query": "q", "texts": ["a"], "truncation_direction": "Up"}, 422, "Validation"),
         ({"query": "why " * 600, "texts": ["a"]}, 422, "Tokenizer"),
         ({"query": "q", "texts": ["a"] * 2049}, 413, "Validation"),
     ],
@@ -112,6 +117,56 @@ def test_a_thousand_documents_long_ones_too(url: str, reranker: Reranker, same_s
     assert scores[998] == pytest.approx(scores[999], abs=same_score)
     expected = list(reranker.score([("q", text) for text in documents[::99]]))
     assert [scores[index] for index in range(0, 1000, 99)] == pytest.approx(expected, abs=same_score)
+
+
+LONG = "A capo presses strings down. " * 200 + "Bees make honey."
+
+
+def scored(url: str, **body: Any) -> float:
+    """The log-odds of LONG."""
+    answer = CLIENT.post(f"{url}/rerank", json={"query": "bees", "raw_scores": True, **body}).json()
+    return float(answer["results"][0]["relevance_score"] if isinstance(answer, dict) else answer[0]["score"])
+
+
+def test_a_long_text_is_cut_as_the_request_says(url: str, reranker: Reranker, same_score: float) -> None:
+    """At either end, in TEI's and in vLLM's words, to fewer tokens, and its query too; explained is what was read."""
+    tokenizer, template = reranker.model.tokenizer, reranker.model.card.template
+    end = cut_passage(tokenizer, template, "bees", LONG, 512, keep_end=True)
+    assert (LONG.endswith(end), len(end) > 500) == (True, True)
+    tokens = len(tokenizer.token_ends("bees"))
+    first, last, short = reranker.score([("bees", LONG), ("bees", end), ("bees", LONG[:26])])
+    assert abs(first - last) > 10 * same_score
+    same = partial(pytest.approx, abs=same_score)
+    for texts in ({}, {"truncate": True}, {"truncation_direction": "Right"}):
+        assert scored(url, texts=[LONG], **texts) == same(first)
+    assert scored(url, texts=[LONG], truncation_direction="Left") == same(last)
+    assert scored(url, documents=[LONG], truncation_side="left", truncate_prompt_tokens=-1) == same(last)
+    [expected] = replace(reranker, max_length=64).score([("bees", LONG)])
+    assert scored(url, documents=[LONG], truncate_prompt_tokens=64) == same(expected)
+    assert scored(url, documents=[LONG[:26]], query="bees " * 9, max_tokens_per_query=tokens) == same(short)
+    answer = CLIENT.post(
+        f"{url}/score", json={"text_1": "bees", "text_2": LONG, "truncation_side": "left", "use_activation": False}
+    )
+    assert answer.json()["data"][0]["score"] == same(last)
+    told = CLIENT.post(
+        f"{url}/rerank", json={"query": "bees", "texts": [LONG], "truncation_direction": "Left", "explain": 1}
+    )
+    assert told.json()[0]["explanation"] == reranker.explain([("bees", end)], [last])[0].explanation
+
+
+def test_a_text_that_must_not_be_cut_is_refused(url: str) -> None:
+    for text in (LONG, "bees " * 100_000):
+        answer = CLIENT.post(f"{url}/rerank", json={"query": "bees", "texts": ["short", text], "truncate": False})
+        assert answer.status_code == 413
+        assert answer.json() == {
+            "error": "a pair has more than 512 tokens, and is not to be cut",
+            "error_type": "Validation",
+        }
+    answer = CLIENT.post(f"{url}/rerank", json={"query": "bees", "texts": ["short"], "truncate": False})
+    assert answer.status_code == 200
+    too_many = CLIENT.post(f"{url}/rerank", json={"query": "q", "documents": ["a"], "truncate_prompt_tokens": 513})
+    assert too_many.status_code == 400
+    assert too_many.json()["message"] == "513 tokens of an input are asked for, the model reads at most 512"
 
 
 def test_requests_at_once_get_their_own_answers(

@@ -13,6 +13,7 @@ from exaranker.templates import (
     EXARANKER,
     TEMPLATES,
     Template,
+    cut_passage,
     encode_input,
     explanation_prefix,
     label_ids,
@@ -145,3 +146,16 @@ def test_a_label_is_one_token_or_refused_with_its_pieces():
 
 def test_explanation_prefix_leads_the_target():
     assert BYTES.decode(explanation_prefix(BYTES, EXARANKER, False)) == "false. Explanation:"
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, SPIECE, SPIECE_4000])
+@pytest.mark.parametrize("name", ["exaranker", "decoder"])
+def test_either_end_of_a_passage_can_be_kept(tokenizer, name):
+    template = TEMPLATES[name]
+    needed = len(encode_input(tokenizer, template, "Q?", "", 10**6))
+    for length in (needed, needed + 1, needed + 20, needed + 10**4):
+        end = cut_passage(tokenizer, template, "Q?", PASSAGE, length, keep_end=True)
+        assert PASSAGE.endswith(end)
+        assert cut_passage(tokenizer, template, "Q?", end, length) == end  # it fits
+        assert (end == PASSAGE) == (length == needed + 10**4)
+        assert len(end) > 20 or length < needed + 20 or tokenizer is BYTES

@@ -13,7 +13,7 @@ from fastapi.sse import format_sse_event
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.loaded_model import probability
 from exaranker.serve.refusal import RefusalError
-from exaranker.serve.service import Scores, Service
+from exaranker.serve.service import Reading, Scores, Service
 from exaranker.serve.shapes import (
     Document,
     DocumentsRequest,
@@ -26,6 +26,7 @@ from exaranker.serve.shapes import (
     ScoreRequest,
     ScoreResponse,
     TextsRequest,
+    Truncation,
     Usage,
 )
 
@@ -57,7 +58,7 @@ async def rerank(
 @router.post("/v1/score", summary="Score pairs (vLLM)")
 async def score(body: ScoreRequest, service: ServiceOf) -> ScoreResponse:
     """Scores in the order of the pairs."""
-    scores = await service.score(_pairs(body))
+    scores = await service.score(_pairs(body), _reading(body))
     raw = body.use_activation is False
     data = [PairScore(index=index, score=_shown(value, raw)) for index, value in enumerate(scores.log_odds)]
     return ScoreResponse(
@@ -78,7 +79,7 @@ async def _rerank_documents(body: DocumentsRequest, service: Service, echo: bool
     """`echo`: whether results have their document, unless the request says it."""
     texts = [_text_of(document, body.rank_fields) for document in body.documents]
     pairs = [(body.query, text) for text in texts]
-    scores = await service.score(pairs, body.max_tokens_per_doc)
+    scores = await service.score(pairs, _reading(body))
     best = scores.best(body.top_n)
     raw = body.raw_scores or body.use_activation is False
     with_text = echo if body.return_documents is None else body.return_documents
@@ -90,7 +91,7 @@ async def _rerank_documents(body: DocumentsRequest, service: Service, echo: bool
         )
         for index in best
     ]
-    await _explain(service, pairs, scores, results[: body.explain])
+    await _explain(service, scores, results[: body.explain])
     meta = {"billed_units": {"total_tokens": scores.num_tokens}, "tokens": {"input_tokens": scores.num_tokens}}
     return RerankResponse(id=_new_id("rerank"), model=service.name, usage=_usage(scores), meta=meta, results=results)
 
@@ -98,7 +99,8 @@ async def _rerank_documents(body: DocumentsRequest, service: Service, echo: bool
 async def _rerank_texts(body: TextsRequest, response: Response, service: Service) -> list[RankedText]:
     began = time.monotonic()
     pairs = [(body.query, text) for text in body.texts]
-    scores = await service.score(pairs)
+    keep_end = body.truncation_direction.lower() == "left"
+    scores = await service.score(pairs, Reading(keep_end=keep_end, whole=body.truncate is False))
     results = [
         RankedText(
             index=index,
@@ -107,18 +109,18 @@ async def _rerank_texts(body: TextsRequest, response: Response, service: Service
         )
         for index in scores.best(None)
     ]
-    await _explain(service, pairs, scores, results[: body.explain])
+    await _explain(service, scores, results[: body.explain])
     characters = sum(map(len, body.texts))
     response.headers.update(_timings(service, scores, characters, time.monotonic() - began))
     return results
 
 
-async def _explain(
-    service: Service, pairs: Sequence[QueryPassage], scores: Scores, results: Sequence[RankedDocument | RankedText]
-) -> None:
+async def _explain(service: Service, scores: Scores, results: Sequence[RankedDocument | RankedText]) -> None:
     """Adds label and explanation to these results."""
     chosen = [result.index for result in results]
-    found = await service.explain([pairs[index] for index in chosen], [scores.log_odds[index] for index in chosen])
+    found = await service.explain(
+        [scores.pairs[index] for index in chosen], [scores.log_odds[index] for index in chosen]
+    )
     for result, why in zip(results, found, strict=True):
         result.label, result.explanation = why.label, why.explanation
 
@@ -152,6 +154,16 @@ def _text_of(document: str | Mapping[str, Any], fields: Sequence[str] | None) ->
         return str(document["text"])
     chosen = document if fields is None else {name: document[name] for name in fields if name in document}
     return "\n".join(f"{name}: {value}" for name, value in chosen.items())
+
+
+def _reading(body: Truncation) -> Reading:
+    length = body.truncate_prompt_tokens
+    return Reading(
+        None if length == -1 else length,
+        body.max_tokens_per_query,
+        body.max_tokens_per_doc,
+        keep_end=body.truncation_side == "left",
+    )
 
 
 def _pairs(body: ScoreRequest) -> list[QueryPassage]:

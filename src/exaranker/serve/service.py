@@ -15,13 +15,29 @@ from exaranker.serve.batcher import Batcher
 from exaranker.serve.limits import Limits
 from exaranker.serve.metrics import Metrics
 from exaranker.serve.refusal import RefusalError
+from exaranker.templates import cut_passage
+from exaranker.tokenization import Tokenizer
 
 CHARACTERS_PER_TOKEN = 64  # no text that people write has more: what is behind cannot be read, and is not encoded
+
+
+class Reading(NamedTuple):
+    """What a request wants to be read of its texts; else a long passage is read as far as the model reads."""
+
+    max_length: int | None = None  # tokens of an input, at most the model's
+    query_tokens: int | None = None
+    passage_tokens: int | None = None
+    keep_end: bool = False  # a passage that is too long loses its beginning
+    whole: bool = False  # a passage that is too long is refused
+
+
+AS_EVER = Reading()
 
 
 class Scores(NamedTuple):
     """Log-odds of relevance in the order of the pairs, and what they took."""
 
+    pairs: list[QueryPassage]  # as they were read
     log_odds: list[float]
     num_tokens: int
     tokenization_seconds: float
@@ -53,8 +69,8 @@ class Service:
         """The kind of device that ranks: cpu, gpu or tpu."""
         return str(self.reranker.model.mesh.devices.flat[0].platform)
 
-    async def score(self, pairs: Sequence[QueryPassage], max_tokens: int | None = None) -> Scores:
-        """Scores pairs; a passage is cut to `max_tokens`, or to what the model reads.
+    async def score(self, pairs: Sequence[QueryPassage], reading: Reading = AS_EVER) -> Scores:
+        """Scores pairs, of which is read what `reading` says.
 
         Raises:
             RefusalError: there are none or too many, a query alone is too long, too much waits, or the model failed.
@@ -66,12 +82,14 @@ class Service:
                 413, "Validation", f"{len(pairs):,} documents, expected at most {self.limits.documents:,}"
             )
         began = time.monotonic()
-        inputs = await asyncio.to_thread(self._encode, pairs, max_tokens)
+        read, inputs = await asyncio.to_thread(self._encode, pairs, reading)
         tokenized = time.monotonic() - began
         scored = await self.batcher.score(inputs)
         if not all(map(math.isfinite, scored.log_odds)):
             raise RefusalError(424, "Backend", "the model gave a score that is no number: try --dtype float32")
-        return Scores(scored.log_odds, sum(map(len, inputs)), tokenized, scored.queue_seconds, scored.model_seconds)
+        return Scores(
+            read, scored.log_odds, sum(map(len, inputs)), tokenized, scored.queue_seconds, scored.model_seconds
+        )
 
     async def explain(self, pairs: Sequence[QueryPassage], log_odds: Sequence[float]) -> list[Explanation]:
         """An explanation per pair, after the label that its score implies.
@@ -109,17 +127,41 @@ class Service:
         query, passage = pair
         return query, passage[: self._readable_characters]
 
-    def _encode(self, pairs: Sequence[QueryPassage], max_tokens: int | None) -> list[list[int]]:
+    def _encode(self, pairs: Sequence[QueryPassage], reading: Reading) -> tuple[list[QueryPassage], list[list[int]]]:
         if any(len(query) > self._readable_characters for query, _ in pairs):
             raise RefusalError(422, "Tokenizer", f"the query is longer than {self._readable_characters:,} characters")
         try:
-            return [self._encode_pair(self._readable(pair), max_tokens) for pair in arguments.pairs("pairs", pairs)]
+            given = list(arguments.pairs("pairs", pairs))
+            read = [self._readable(pair) for pair in given] if reading == AS_EVER else self._read(given, reading)
+            return read, [self.reranker.encode(*pair) for pair in read]
         except InputError as error:
             raise RefusalError(422, "Tokenizer", str(error)) from error
 
-    def _encode_pair(self, pair: QueryPassage, max_tokens: int | None) -> list[int]:
-        query, passage = pair
-        if max_tokens:
-            ends = self.reranker.model.tokenizer.token_ends(passage)
-            passage = passage[: ends[max_tokens - 1]] if len(ends) > max_tokens else passage
-        return self.reranker.encode(query, passage)
+    def _read(self, pairs: Sequence[QueryPassage], reading: Reading) -> list[QueryPassage]:
+        """What is read of the texts.
+
+        Raises:
+            RefusalError: more is asked for than the model reads, or a passage is too long that must not be cut.
+            InputError: a query alone is too long.
+        """
+        longest = self.reranker.max_length
+        if reading.max_length and reading.max_length > longest:
+            problem = f"{reading.max_length:,} tokens of an input are asked for, the model reads at most {longest:,}"
+            raise RefusalError(400, "Validation", problem)
+        return [self._read_pair(pair, reading, reading.max_length or longest) for pair in pairs]
+
+    def _read_pair(self, pair: QueryPassage, reading: Reading, max_length: int) -> QueryPassage:
+        tokenizer, template = self.reranker.model.tokenizer, self.reranker.model.card.template
+        readable = slice(-self._readable_characters, None) if reading.keep_end else slice(self._readable_characters)
+        query = _first_tokens(tokenizer, pair[0], reading.query_tokens)
+        passage = _first_tokens(tokenizer, pair[1][readable], reading.passage_tokens)
+        cut = cut_passage(tokenizer, template, query, passage, max_length, keep_end=reading.keep_end)
+        if reading.whole and (cut != passage or passage != pair[1]):
+            raise RefusalError(413, "Validation", f"a pair has more than {max_length} tokens, and is not to be cut")
+        return query, cut
+
+
+def _first_tokens(tokenizer: Tokenizer, text: str, count: int | None) -> str:
+    """The beginning of a text; 0 or None: all of it."""
+    ends = tokenizer.token_ends(text) if count else []
+    return text[: ends[count - 1]] if count and len(ends) > count else text

@@ -12,10 +12,23 @@ Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance
 Documents = Annotated[
     list[str | dict[str, Any]], BeforeValidator(lambda value: [value] if isinstance(value, str | dict) else value)
 ]
+PromptTokens = Annotated[int | None, Field(ge=-1, description="tokens of an input; -1 or null: as the model reads")]
+TextTokens = Annotated[int | None, Field(ge=0, description="tokens that are read of it; 0 or null: all that fit")]
 Explain = Annotated[int, Field(ge=0, description="how many of the best documents are explained")]
 
 
-class DocumentsRequest(BaseModel):
+class Truncation(BaseModel):
+    """What is read of long texts, in vLLM's words; `max_tokens_per_doc` is Cohere's too."""
+
+    max_tokens_per_doc: TextTokens = None
+    max_tokens_per_query: TextTokens = None
+    truncate_prompt_tokens: PromptTokens = None
+    truncation_side: Annotated[Literal["left", "right"] | None, Field(description="of a passage that is too long")] = (
+        None
+    )
+
+
+class DocumentsRequest(Truncation):
     """Cohere v1 and v2, Jina, vLLM, infinity."""
 
     query: str
@@ -24,7 +37,6 @@ class DocumentsRequest(BaseModel):
     top_n: Annotated[int | None, Field(ge=0, description="0 or null: all")] = None
     return_documents: bool | None = None
     rank_fields: list[str] | None = None
-    max_tokens_per_doc: Annotated[int | None, Field(ge=0, description="0 or null: as many as the model reads")] = None
     use_activation: bool | None = None  # false: log-odds, vLLM's word for it
     raw_scores: bool = False  # true: log-odds, infinity's word for it
     explain: Explain = 0
@@ -35,6 +47,10 @@ class TextsRequest(BaseModel):
 
     query: str
     texts: list[str]
+    truncate: Annotated[bool | None, Field(description="false: a text that is too long is refused")] = None
+    truncation_direction: Annotated[
+        Literal["Left", "Right", "left", "right"], Field(description="where a text that is too long is cut")
+    ] = "Right"
     raw_scores: bool = False
     return_text: bool = False
     explain: Explain = 0
@@ -51,7 +67,7 @@ RerankRequest = Annotated[
 ]
 
 
-class ScoreRequest(BaseModel):
+class ScoreRequest(Truncation):
     """vLLM: one text with each of many, or as many pairs; of each kind the first field that is given counts."""
 
     text_1: Texts | None = None

@@ -45,15 +45,20 @@ def encode_input(
     return _fit(tokenizer, template, query, passage, max_length, option)[1]
 
 
-def cut_passage(tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int) -> str:
-    """What is read of a passage: all of it, or the beginning that `encode_input` keeps.
+def cut_passage(
+    tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int, *, keep_end: bool = False
+) -> str:
+    """What is read of a passage: all of it, or the beginning that `encode_input` keeps; or as much of its end.
 
     >>> from exaranker.templates import TEMPLATES
     >>> from exaranker.tokenization import load_tokenizer
     >>> cut_passage(load_tokenizer("byt5"), TEMPLATES["monot5"], "Why?", "Air scatters blue.", 40)
     'Air sca'
+
+    Raises:
+        InputError: as `encode_input`.
     """
-    return _fit(tokenizer, template, query, passage, max_length, "max_length")[0]
+    return _fit(tokenizer, template, query, passage, max_length, "max_length", keep_end)[0]
 
 
 def frame(tokenizer: Tokenizer, template: Template) -> tuple[list[int], list[int]]:
@@ -104,7 +109,13 @@ def _label_id(tokenizer: Tokenizer, label: str) -> int:
 
 
 def _fit(
-    tokenizer: Tokenizer, template: Template, query: str, passage: str, max_length: int, option: str
+    tokenizer: Tokenizer,
+    template: Template,
+    query: str,
+    passage: str,
+    max_length: int,
+    option: str,
+    keep_end: bool = False,
 ) -> tuple[str, list[int]]:
     """The passage, shortened if need be, and the input's ids."""
     ids = _encode(tokenizer, template, query, passage)
@@ -117,7 +128,7 @@ def _fit(
             hint=f"raise {option} or shorten the question",
         )
     while len(ids) > max_length:
-        passage = _shortened(tokenizer, template, query, passage, len(ids) - max_length)
+        passage = _shortened(tokenizer, template, query, passage, len(ids) - max_length, keep_end)
         ids = _encode(tokenizer, template, query, passage)
     return passage, ids
 
@@ -131,11 +142,13 @@ def _encode(tokenizer: Tokenizer, template: Template, query: str, passage: str) 
     return [*before, *(token for ids in encoded for token in ids), *after]
 
 
-def _shortened(tokenizer: Tokenizer, template: Template, query: str, passage: str, excess: int) -> str:
-    """The passage without its last `excess` tokens; always shorter than before."""
+def _shortened(tokenizer: Tokenizer, template: Template, query: str, passage: str, excess: int, keep_end: bool) -> str:
+    """The passage without its last `excess` tokens, or without its first; always shorter than before."""
     texts = (part for part in parts(tokenizer, template) if isinstance(part, str))
     form = next(part for part in texts if "{passage}" in part)
     start = len(form.partition("{passage}")[0].format(query=query))
     stop = start + len(passage)
     ends = [end for end in tokenizer.token_ends(form.format(query=query, passage=passage)) if start < end < stop]
-    return passage[: ends[-excess] - start].rstrip() if excess <= len(ends) else ""
+    if excess > len(ends):
+        return ""
+    return passage[ends[excess - 1] - start :].lstrip() if keep_end else passage[: ends[-excess] - start].rstrip()
