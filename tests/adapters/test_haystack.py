@@ -7,6 +7,7 @@ import pytest
 from haystack import Document, Pipeline
 
 from exaranker.adapters.haystack import ExaRanker
+from exaranker.checkpoints.convert.transfer import export_checkpoint
 from exaranker.errors import InputError
 from exaranker.rank.reranker import RankedPassage
 
@@ -36,6 +37,19 @@ def test_a_saved_pipeline_ranks(
         ranking[0].explanation, ranking[1].explanation, None,
     ]  # fmt: skip
     assert all("explanation" not in document.meta for document in documents)
+
+
+def test_a_ranker_of_others_is_loaded_with_its_words(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Document], query: str
+) -> None:
+    monkeypatch.setenv("EXARANKER_CACHE", str(tmp_path / "cache"))
+    export_checkpoint(checkpoint, "hf", tmp_path / "owner/unknown")
+    (tmp_path / "owner/unknown/exaranker.json").unlink()
+    ranker = ExaRanker(str(tmp_path / "owner/unknown"), template="monot5", max_length=64)
+    loaded = ExaRanker.from_dict(ranker.to_dict())
+    assert loaded.run(query, documents) == ranker.run(query, documents)
+    reranker = loaded._loaded()
+    assert (reranker.model.card.template.name, reranker.max_length) == ("monot5", 64)
 
 
 def test_alone_and_asynchronously(

@@ -109,7 +109,7 @@ def _base_of(adapter: Adapter, given: str | Path | None, directory: str | Path) 
     Raises:
         InputError: it is not where it was, or what is there has other weights.
     """
-    remedy = "name where it is now: --base DIR, or base= in Python"
+    remedy = "name where it is now: --base DIR|ID, or base= in Python"
     if given is None and not local_path(adapter.base).exists():
         raise InputError(f"an adapter of {adapter.base}, which is not there", path=directory, hint=remedy)
     model_dir, step = find_checkpoint(given or adapter.base)

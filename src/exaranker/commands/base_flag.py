@@ -7,5 +7,8 @@ from pathlib import Path
 def add_base(parser: "argparse._ActionsContainer") -> None:
     """Adds `--base` to a verb that loads a checkpoint."""
     parser.add_argument(
-        "--base", type=Path, metavar="DIR", help="of an adapter: the model it was trained on, if that has moved"
+        "--base",
+        type=Path,
+        metavar="DIR|ID",
+        help="of an adapter: the model it was trained on, ours or Hugging Face's, if that has moved",
     )

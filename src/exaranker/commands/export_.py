@@ -35,13 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from exaranker.checkpoints.convert.public import usable_base
     from exaranker.checkpoints.convert.transfer import export_checkpoint
 
     for option in ("results", "dtype"):
         if getattr(args, option) and args.format == "t5x":
             raise InputError(f"--{option} goes with --format hf or peft", hint="leave one of them out")
     results = _results(args.results, args.run) if args.results else []
-    path = export_checkpoint(args.checkpoint, args.format, args.output, args.base, results, args.dtype)
+    base = args.base and usable_base(args.base)
+    path = export_checkpoint(args.checkpoint, args.format, args.output, base, results, args.dtype)
     show(f"wrote {path}")
 
 

@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=("hf", "t5x", "peft"), required=True)
     parser.add_argument(
-        "--base", type=Path, metavar="DIR", help="for peft: MODEL_DIR of the model that the adapter was trained on"
+        "--base",
+        type=Path,
+        metavar="DIR|ID",
+        help="for peft: the model that the adapter was trained on, MODEL_DIR or Hugging Face's directory or hub id",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="MODEL_DIR to write")
     parser.add_argument(
@@ -35,14 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from exaranker.checkpoints.convert.public import usable_base
     from exaranker.checkpoints.convert.transfer import import_adapter, import_checkpoint
     from exaranker.preprocess.engines.llms import resolve_llm
 
     source = Path(args.checkpoint)
     if (args.format == "peft") != (args.base is not None):
-        raise InputError("--base goes with --format peft, and that needs it", hint="the base is one of our checkpoints")
+        raise InputError(
+            "--base goes with --format peft, and that needs it",
+            hint="the base is a checkpoint, or a model of Hugging Face's",
+        )
     if args.format == "peft":
-        show(f"wrote {import_adapter(source, args.base, args.output, args.template)}")
+        base = usable_base(args.base)
+        show(f"wrote {import_adapter(source, base, args.output, args.template)}")
         return
     if args.format == "hf" and not source.is_dir():
         source = resolve_llm(args.checkpoint).path

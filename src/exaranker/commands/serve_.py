@@ -98,7 +98,9 @@ def _service(args: argparse.Namespace) -> "Service":
 
     reranker = Reranker.from_checkpoint(args.checkpoint, **how)
     limits = Limits(args.max_payload, args.max_documents, args.max_requests, args.max_waiting_tokens, args.timeout)
-    return Service(reranker, args.name or reranker.model.path.parent.name, limits)
+    given = reranker.model.path if args.checkpoint is None else args.checkpoint.absolute()
+    name = (given.parent if given == reranker.model.path else given).name  # MODEL_DIR's, or the last part of a hub id
+    return Service(reranker, args.name or name, limits)
 
 
 def _read_key(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import seqio
 
 from exaranker import __version__
+from exaranker.checkpoints.convert.public import usable_base
 from exaranker.checkpoints.folder import load_card
 from exaranker.checkpoints.store import tokenizer_folder
 from exaranker.files import claim_outputs, open_output, sha256_json
@@ -44,6 +45,7 @@ def infer(config: InferConfig) -> list[Inferred]:
     Raises:
         InputError: there is no checkpoint, no such task, or they do not fit together.
     """
+    config = _with_usable_base(config)
     tasks = _tasks_of(config)
     lengths = feature_lengths(tasks, config.dataset)
     config = replace(config, dataset=replace(config.dataset, task_feature_lengths=lengths))
@@ -62,8 +64,13 @@ def check_inference(config: InferConfig) -> None:
     Raises:
         InputError: there is no checkpoint, no such task, split or dataset, or they do not fit together.
     """
-    for task in _tasks_of(config):
+    for task in _tasks_of(_with_usable_base(config)):
         next(read_rows(task, config.dataset, config.shard_id, config.num_shards), None)
+
+
+def _with_usable_base(config: InferConfig) -> InferConfig:
+    given = config.base_checkpoint_path
+    return config if given is None else replace(config, base_checkpoint_path=str(usable_base(given)))
 
 
 def _tasks_of(config: InferConfig) -> list[seqio.Task]:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32
 
-from exaranker.checkpoints.convert.public import usable_checkpoint
+from exaranker.checkpoints.convert.public import usable_base, usable_checkpoint
 from exaranker.rank import arguments
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.length_buckets import PaddedTexts, length_batches, pad_batch, static_length
@@ -100,14 +100,14 @@ class Reranker:
         Without a directory it is the ranker in the box. A Hugging Face directory or hub id is converted once, into a
         cache; `template` (a name or a YAML file) says what it was trained to read, where the table of public rankers
         does not. `max_length` is by default the model's own, else 512; `dtype` ("float32", "bfloat16") replaces the
-        one of the model's configuration; `token_budget` is per device; `base` is the checkpoint that an adapter is
-        of, if it is not where it was in training.
+        one of the model's configuration; `token_budget` is per device; `base` is the model that an adapter is of (a
+        checkpoint, or one of Hugging Face's), if it is not where it was in training.
 
         Raises:
             InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, an
                 adapter's base is not there, or a model of others cannot be converted or its template is not known.
         """
-        model = LoadedModel.from_checkpoint(usable_checkpoint(directory, template), dtype, base)
+        model = LoadedModel.from_checkpoint(usable_checkpoint(directory, template), dtype, base and usable_base(base))
         max_length = max_length or model.card.max_length or MAX_LENGTH
         return cls(model, max_length, (token_budget or default_token_budget()) * model.mesh.size)
 

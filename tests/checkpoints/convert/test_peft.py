@@ -1,5 +1,6 @@
 """Adapters come from PEFT and go back to it, with equal logits; what ours cannot hold is refused by name."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,8 @@ from exaranker.checkpoints.convert.huggingface import read_huggingface
 from exaranker.checkpoints.folder import load_card
 from exaranker.checkpoints.store import load_for_inference, save_model
 from exaranker.cli import main
+from exaranker.errors import InputError
+from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import TEMPLATES
 from exaranker.tokenization import load_tokenizer
@@ -41,6 +44,7 @@ SHAPES = {
 TARGETS = {"t5": ["q", "wo", "EncDecAttention.k"], "llama": "all-linear"}
 TEMPLATE = {"t5": "exaranker", "llama": "decoder"}
 CLAIMED = 1e-4  # of logits, in docs/claims.md
+PAIRS = [("what do bees make", "Bees make honey."), ("what is a capo", "")]
 TOKENS = np.random.default_rng(0).integers(4, 4000, (2, 9))
 
 
@@ -142,6 +146,27 @@ def test_an_export_says_how_to_rank_with_it_and_comes_back_rounded_as_asked(fold
     assert "LoRA of rank 3" in card
     assert "{passage} {query}" in card
     assert 'PeftModel.from_pretrained(base, "DIR")' in card
+
+
+def test_the_base_may_be_the_model_of_hugging_face(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EXARANKER_CACHE", str(tmp_path / "cache"))
+    model = tmp_path / "owner/model"
+    shutil.copytree(next(folder.glob("hf_*")), model)
+    shutil.copy(shipped("examples/sample") / "spiece.model", model)
+    ours = list(Reranker.from_checkpoint(folder / "ours", base=folder / "base").score(PAIRS))
+    assert list(Reranker.from_checkpoint(folder / "ours", base=model).score(PAIRS)) == ours
+    [converted] = (tmp_path / "cache").glob("owner--model-*")
+    assert f"{model}: the base of an adapter; is converted to {converted}" in capsys.readouterr().err
+    merged = ("--checkpoint", folder / "ours", "--base", model, "--output", tmp_path / "merged")
+    assert run("export", *merged, "--format", "hf") == 0
+    words = ("--checkpoint", folder / "adapter", "--base", model, "--output", tmp_path / "again")
+    assert run("import", "--format", "peft", *words) == 0
+    again, first = (load_card(path).adapter for path in (tmp_path / "again", folder / "ours"))
+    assert again == dataclasses.replace(first, base=str(converted / "checkpoint_0"))
+    weights = load_file(model / "model.safetensors")
+    save_file({name: tensor + np.float32(1e-3) for name, tensor in weights.items()}, model / "model.safetensors")
+    with pytest.raises(InputError, match=r"checkpoint_0: has other weights .* than the base of .*--base DIR\|ID"):
+        Reranker.from_checkpoint(folder / "ours", base=model)
 
 
 def test_a_whole_model_is_no_adapter(folder, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Public rankers as they are: their own scoring code and ours on random weights, the cache, and the hub's client."""
 
+import argparse
 import fcntl
 import hashlib
 import json
@@ -10,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import huggingface_hub
 import pytest
 import sentencepiece
@@ -18,6 +20,7 @@ import transformers
 from exaranker.checkpoints.convert.public import public_ranker, usable_checkpoint
 from exaranker.checkpoints.folder import load_card
 from exaranker.cli import main
+from exaranker.commands import serve_
 from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.errors import InputError
 from exaranker.rank.reranker import Reranker
@@ -218,6 +221,60 @@ def test_nothing_is_guessed(monot5, tmp_path):
     assert converted != usable_checkpoint(unknown, "monot5")
     with pytest.raises(InputError, match="a checkpoint of ours has its own template"):
         usable_checkpoint(converted, "monot5")
+
+
+@pytest.fixture
+def mine(monot5, tmp_path) -> list[str]:
+    """A ranker that the table does not know, as every verb is told of it: with words of its own, and short inputs."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/ranker").symlink_to(monot5)
+    (tmp_path / "words.yaml").write_text("input: '{passage} {query}'\nrelevant: green\nirrelevant: no\n")
+    return [f"--checkpoint={tmp_path / 'mine/ranker'}", f"--template={tmp_path / 'words.yaml'}", "--max_length=24"]
+
+
+def test_why_and_faithfulness_take_words_and_length_too(mine, tmp_path, capsys):
+    query, passage = "what do bees make?", "Worker bees make honey. Bears like it. " * 4
+    folder, template, _ = (word.partition("=")[2] for word in mine)
+    reranker = Reranker.from_checkpoint(folder, template=template, max_length=24)
+    expected = reranker.why(query, passage)
+    assert expected.characters_read < len(passage)
+    capsys.readouterr()
+    main(["why", *mine, f"--query={query}", f"--passage={passage}", "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["score"] == expected.score
+    assert "template words, labels green/no; converted to" in printed.err
+    (tmp_path / "queries.tsv").write_text(f"q\t{query}\n")
+    (tmp_path / "passages.tsv").write_text(f"p\t{passage}\n")
+    row = {"query_id": "q", "doc_id": "p", "rank": 1, "label": expected.label, "score": expected.score}
+    (tmp_path / "told.jsonl").write_text(json.dumps({**row, "explanation": "Bees make honey."}) + "\n")
+    files = [f"--{name}={tmp_path / name}.tsv" for name in ("queries", "passages")]
+    main(
+        ["faithfulness", *mine, *files, f"--explanations={tmp_path / 'told.jsonl'}", f"--output={tmp_path / 'f.json'}"]
+    )
+    assert json.loads((tmp_path / "f.json").read_text())["per_passage"][0]["score"] == expected.score
+    printed = capsys.readouterr().err
+    assert "template words, labels green/no; converted to" in printed
+    assert "differ from this checkpoint's" not in printed
+
+
+def test_a_ranker_of_others_is_served_by_its_own_name(mine, capsys):
+    parser = argparse.ArgumentParser()
+    serve_.add_arguments(parser)
+    service = serve_._service(parser.parse_args(mine))
+    assert (service.name, service.reranker.max_length) == ("ranker", 24)
+    assert service.reranker.model.card.template.name == "words"
+    assert "template words, labels green/no; is converted to" in capsys.readouterr().err
+
+
+def test_a_ranker_in_a_store_is_converted_too(mine, tmp_path, monkeypatch):
+    """Here fsspec's store in memory stands for one."""
+    memory = fsspec.filesystem("memory")
+    folder, template, _ = (word.partition("=")[2] for word in mine)
+    for path in Path(folder).iterdir():
+        memory.put_file(str(path), f"/bucket/ranker/{path.name}")
+    found = Path(usable_checkpoint("memory://bucket/ranker", template))
+    assert load_card(found).template.fill("q", "p") == "p q"
+    assert found.name.rpartition("-")[2] == Path(usable_checkpoint(folder, template)).name.rpartition("-")[2]
 
 
 def test_a_second_process_waits_and_does_again_what_a_killed_one_left(monot5, cache):

@@ -18,7 +18,7 @@ from exaranker.checkpoints.convert.ranker import RANKER
 from exaranker.checkpoints.convert.transfer import import_checkpoint
 from exaranker.checkpoints.folder import has_checkpoint
 from exaranker.errors import InputError
-from exaranker.files import cache_dir, fetch_model, hold, is_mirror, local_path, model_digest, sha256_json
+from exaranker.files import cache_dir, fetch_model, hold, local_path, model_digest, sha256_json
 from exaranker.logs import say
 from exaranker.templates import Template, template_named, template_of
 
@@ -65,20 +65,31 @@ def usable_checkpoint(source: str | Path | None, template: str | None = None) ->
     """
     if source is None:
         raise InputError("a checkpoint is needed", hint="give --checkpoint MODEL_DIR, as `exaranker train` writes it")
-    folder = local_path(source).expanduser()
-    if is_mirror(folder):  # an object store's: fetched when it is read
-        return source
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if _is_ours(source):
         if template is not None:
             raise InputError("a checkpoint of ours has its own template", path=source, hint="leave --template out")
         return source
-    ranker = public_ranker(str(source) if not folder.is_dir() else hub_id(folder))
-    if not folder.is_dir():
-        if not HUB_ID.fullmatch(str(source)) or (ranker is None and template is None):
-            hint = f"expected MODEL_DIR, MODEL_DIR/checkpoint_N or a Hugging Face model: {_known()}"
-            raise InputError("no such directory", path=source, hint=hint)
-        folder = fetch_model(str(source))
-    return _converted(folder, str(source), ranker, template)
+    folder = local_path(source).expanduser()
+    ranker = public_ranker(hub_id(folder) if folder.is_dir() else str(source))
+    chosen = template_named(template) if template else ranker and ranker.template
+    folder = _fetched(source, folder, is_known=chosen is not None)
+    if template is None and (folder / RANKER).is_file():
+        chosen = None
+    elif chosen is None:
+        raise InputError("which words this model was trained to read is not known", path=source, hint=_known())
+    return _converted(folder, str(source), ranker, chosen, _words(chosen, ranker))
+
+
+def usable_base(source: str | Path) -> str | Path:
+    """The same for what an adapter is of, of which nothing but weights and tokenizer counts.
+
+    Raises:
+        InputError: the model cannot be had or converted.
+    """
+    if _is_ours(source):
+        return source
+    folder = _fetched(source, local_path(source).expanduser(), is_known=True)
+    return _converted(folder, str(source), None, None, "the base of an adapter")
 
 
 def hub_id(folder: Path) -> str:
@@ -92,17 +103,27 @@ def hub_id(folder: Path) -> str:
     return "/".join(cached[-1].split("--")[1:]) if cached else "/".join(parts[-2:])
 
 
-def _converted(folder: Path, name: str, ranker: PublicRanker | None, template: str | None) -> Path:
-    chosen = template_named(template) if template else None
-    if chosen is None and not (folder / RANKER).is_file():
-        if ranker is None:
-            problem = "which words this model was trained to read is not known"
-            raise InputError(problem, path=name, hint=_known())
-        chosen = ranker.template
+def _is_ours(source: str | Path) -> bool:
+    folder = local_path(source).expanduser()
+    return folder.is_dir() and not (folder / "config.json").is_file()
+
+
+def _fetched(source: str | Path, folder: Path, is_known: bool) -> Path:
+    """The folder, or that of a hub id, of which nothing is fetched in vain."""
+    if folder.is_dir():
+        return folder
+    if not is_known or not HUB_ID.fullmatch(str(source)):
+        hint = f"expected MODEL_DIR, MODEL_DIR/checkpoint_N or a Hugging Face model: {_known()}"
+        raise InputError("no such directory", path=source, hint=hint)
+    return fetch_model(str(source))
+
+
+def _converted(folder: Path, name: str, ranker: PublicRanker | None, chosen: Template | None, words: str) -> Path:
+    """The conversion in the cache; `words` say what the model is taken for."""
     max_length = ranker.max_length if ranker else None
     known = [__version__, model_digest(folder), chosen and chosen.to_json(), max_length]
     target = cache_dir() / f"{hub_id(folder).replace('/', '--')}-{sha256_json(known)[:16]}"
-    _say(name, chosen, ranker, target)
+    say(f"{name}: {words}; {'converted' if has_checkpoint(target) else 'is converted'} to {target}")
     if not has_checkpoint(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with hold(target.with_name(f".{target.name}.converting"), target, wait=True):
@@ -111,13 +132,13 @@ def _converted(folder: Path, name: str, ranker: PublicRanker | None, template: s
     return target
 
 
-def _say(name: str, template: Template | None, ranker: PublicRanker | None, target: Path) -> None:
-    words = "its own template"
-    if template is not None:
-        words = f"template {template.name}, labels {template.relevant}/{template.irrelevant}"
+def _words(template: Template | None, ranker: PublicRanker | None) -> str:
+    if template is None:
+        return "its own template"
+    words = f"template {template.name}, labels {template.relevant}/{template.irrelevant}"
     if ranker is not None and template == ranker.template:
         words += f", at most {ranker.max_length} tokens (as {ranker.source})"
-    say(f"{name}: {words}; {'converted' if has_checkpoint(target) else 'is converted'} to {target}")
+    return words
 
 
 def _known() -> str:

@@ -61,7 +61,7 @@ def import_checkpoint(
     return output / name
 
 
-def import_adapter(source: Path, base: Path, output: Path, template_name: str | None = None) -> Path:
+def import_adapter(source: Path, base: str | Path, output: Path, template_name: str | None = None) -> Path:
     """Writes `output/checkpoint_0` from PEFT's directory of an adapter of our checkpoint `base`; returns its path.
 
     The template is the one named, the one that an export of ours keeps, or the base's. `output` is either whole or not
@@ -93,7 +93,7 @@ def export_checkpoint(
     source: Path,
     form: str,
     output: Path,
-    base: Path | None = None,
+    base: str | Path | None = None,
     results: Sequence[Result] = (),
     dtype: str | None = None,
 ) -> Path:
