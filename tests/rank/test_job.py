@@ -184,7 +184,7 @@ def test_a_checkpoint_that_writes_no_explanations_is_refused_before_scoring(
     hidden["scale"] = jax.numpy.zeros_like(hidden["scale"])  # all logits are equal: the first id, padding, is taken
     save_model(collection / "silent", card, params, tokenizer)
     with pytest.raises(
-        InputError, match=r"silent: this checkpoint writes no explanations: .* \(it seems to be trained"
+        InputError, match=r"silent/checkpoint_0: this checkpoint writes no explanations: .* \(it seems to be trained"
     ):
         rerank(job(collection, collection / "silent", explain_top_k=1))
     assert not list(collection.glob("out.trec*"))
