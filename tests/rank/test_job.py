@@ -270,7 +270,9 @@ def test_what_other_devices_have_finished_is_not_continued(t5_checkpoint: Path, 
 def test_scores_that_are_no_numbers_are_refused(t5_checkpoint: Path, collection: Path) -> None:
     card, params, tokenizer = load_for_inference(t5_checkpoint)
     save_model(collection / "diverged", card, jax.tree.map(lambda leaf: leaf * float("nan"), params), tokenizer)
-    with pytest.raises(InputError, match=r"diverged: the score of passage 'p1' for query 'q1' is nan \(the training"):
+    with pytest.raises(
+        InputError, match=r"diverged/checkpoint_0: the score of passage 'p1' for query 'q1' is nan \(the training"
+    ):
         rerank(job(collection, collection / "diverged"))
     assert not (collection / "out.trec").exists()
 
