@@ -28,7 +28,7 @@ test: setup
 # Today's jax and its libraries, which need Python 3.12: what trains, ranks and evaluates. Tests that need torch are skipped.
 test-py312: $(VENV_PY312)/.ready
 	@$(VENV_PY312)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow' \
-	  tests/models tests/train tests/rank tests/evaluate tests/checkpoints
+	  tests/models tests/train tests/rank tests/evaluate tests/checkpoints tests/files
 
 # Of the tests that are not slow; `make test` runs without the tracer, which slows all Python that jax traces through.
 coverage: setup
