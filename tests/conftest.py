@@ -153,7 +153,12 @@ def _explained(query_id: str, doc_id: str, query: str, passage: str, label: int)
 @pytest.fixture(scope="session")
 def rounding() -> ModuleType:
     """tests/rounding.py: what a tolerance is derived with."""
-    spec = importlib.util.spec_from_file_location("rounding", Path(__file__).with_name("rounding.py"))
+    return load(Path(__file__).with_name("rounding.py"))
+
+
+def load(path: Path) -> ModuleType:
+    """A file as a module, from outside of the package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -203,14 +208,7 @@ def _messages_as_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[webdriver.Chrome]":
-    """Debian's Chromium without a screen."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    """Debian's Chromium, as it takes the pictures of docs/."""
+    driver = load(SAMPLE.parents[1] / "scripts/report_images.py").chromium()
     yield driver
     driver.quit()

@@ -6,6 +6,9 @@ import io
 import os
 import re
 import shlex
+import signal
+import subprocess
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +18,7 @@ from exaranker.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("**/*.md"))
+RUN = [ROOT / "README.md", *PAGES]  # whose commands are run, where they say so
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +64,64 @@ def test_a_page_is_run_and_mended(run_docs: ModuleType, tmp_path: Path) -> None:
     assert page.read_text() == code.format("63\none two\n")
 
 
+def test_what_differs_from_call_to_call_is_no_difference(run_docs: ModuleType, tmp_path: Path) -> None:
+    printed = 'in 0.4 s\n"rerank-' + "0f" * 16 + '"\n0.6612345678 0.662\nready after about 7.5 s\n'
+    page = tmp_path / "page.md"
+    code = f"<!-- run -->\n```bash\nprintf '{printed}'\n```\n\n<!-- prints -->\n```text\n{{}}```\n"
+    page.write_text(code.format(""))
+    run_docs.run_page(page, write=True)
+    written = code.format('in ... s\n"rerank-..."\n0.661... 0.662\nready after about 7.5 s\n')
+    assert page.read_text() == written
+    page.write_text(written.replace("about 7.5 s\n```\n", "about 9 s\n```\n"))
+    assert run_docs.run_page(page, write=False) == []
+    run_docs.run_page(page, write=True)
+    assert page.read_text() == written
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_a_page_leaves_running_is_ended(run_docs: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    code = "sleep 600 > /dev/null & echo $! | tee sleep.pid\n"
+    page.write_text(f"<!-- run -->\n```bash\n{code}```\n\n<!-- prints -->\n```text\n```\n")
+    with subprocess.Popen(["sleep", "600"]) as other:
+        run_docs.run_page(page, write=True)
+        process = int(page.read_text().rpartition("```text\n")[2].splitlines()[0])
+        deadline = time.monotonic() + 10
+        while is_running(process):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert other.poll() is None
+        other.send_signal(signal.SIGTERM)
+
+
 def test_every_output_of_a_page_is_of_a_block(run_docs: ModuleType) -> None:
-    for page in PAGES:
+    for page in RUN:
         text = page.read_text()
         found = list(run_docs.blocks(text))
         assert len(found) == len(re.findall(r"^<!-- run", text, re.MULTILINE)), page
         assert sum(block.output is not None for block in found) == text.count("<!-- prints -->"), page
+
+
+def test_blocks_that_are_run_are_whole(run_docs: ModuleType) -> None:
+    """Each can be parsed, has the output that it is said to have, and is on a page that docs/claims.md names."""
+    with_blocks = {page: list(run_docs.blocks(page.read_text())) for page in RUN}
+    for page, found in with_blocks.items():
+        for block in found:
+            if block.language == "bash":
+                subprocess.run(["bash", "-n", "-c", block.code], check=True)
+            else:
+                assert block.language == "python", page
+                compile(block.code, page.name, "exec")
+            assert block.output is None or block.output.strip(), (page, block.code)
+    claimed = re.search(r"`python scripts/run_docs\.py ([^`]+)`", (ROOT / "docs/claims.md").read_text())
+    assert claimed is not None
+    assert [ROOT / name for name in claimed[1].split()] == [page for page, found in with_blocks.items() if found]
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=os.path.basename)

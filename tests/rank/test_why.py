@@ -1,10 +1,12 @@
 """Why a passage has its score: both explanations, and what each sentence adds, in Python and as a verb."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from exaranker.checkpoints.store import save_model
 from exaranker.cli import main
 from exaranker.rank.reranker import Reranker
 
@@ -48,6 +50,18 @@ def test_only_what_is_read_of_a_passage_is_explained(reranker: Reranker) -> None
     assert why.sentences[-1].stop == len(read)
     assert reranker.encode(QUERY, read) == reranker.encode(QUERY, PASSAGE * 40)
     assert reranker.why(QUERY, "", max_new_tokens=1).sentences == ()
+
+
+def test_the_verb_reads_as_much_as_the_ranker(
+    t5_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint says how many tokens it is meant to read: `why` explains the score that `rerank` writes."""
+    model = Reranker.from_checkpoint(t5_checkpoint).model
+    save_model(tmp_path, replace(model.card, max_length=48), model.params, model.tokenizer)
+    main(["why", f"--checkpoint={tmp_path}", f"--query={QUERY}", f"--passage={PASSAGE * 9}", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["score"] == Reranker.from_checkpoint(tmp_path).rank(QUERY, [PASSAGE * 9])[0].score
+    assert found["characters_read"] < len(PASSAGE * 3)
 
 
 def test_the_verb(t5_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,7 @@ def explained(
             "grade": known,
             "first_rank": before,
             "movement": None if before is None else before - row["rank"],
-            "disagrees": relevant is not None and relevant != (row["label"] == "true"),
+            "disagrees": relevant is not None and relevant != (row["score"] > 0),
         }
         groups.setdefault(row["query_id"], []).append({**row, **more})
     return groups

@@ -1,16 +1,17 @@
 """What Prometheus reads at `/metrics`, in a registry of the server's own."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """Counters and histograms of requests, batches and explanations."""
+    """Counters and histograms of requests, batches and explanations; CPU seconds and memory of the process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         self.requests = Counter(
             "exaranker_requests", "Requests by route and status", ["route", "status"], registry=self._registry
         )
