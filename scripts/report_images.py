@@ -6,6 +6,7 @@ Needs Debian's `chromium` and `chromium-driver`. The tests open their pages in t
 """
 
 import argparse
+import contextlib
 import io
 import tempfile
 from pathlib import Path
@@ -92,7 +93,9 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="of which ranker")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        page = make_report(args.checkpoint.absolute(), Path(folder))
+        checkpoint = args.checkpoint.absolute()
+        with contextlib.chdir(folder):  # the page names its files
+            page = make_report(checkpoint, Path()).absolute()
         browser = chromium()
         try:
             for picture in PICTURES:

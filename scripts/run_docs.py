@@ -80,9 +80,9 @@ def steady(printed: str) -> str:
     r"""What was printed, with `...` for what differs from call to call.
 
     >>> steady('32 passages in 0.4 s\n{"id": "rerank-' + "0f" * 16 + '", "score": 0.6612345678}')
-    '32 passages in ... s\n{"id": "rerank-...", "score": 0.661...}'
+    '32 passages in ... s\n{"id": "rerank-...", "score": 0.661...}\n'
     """
-    return VOLATILE.sub("...", printed)
+    return VOLATILE.sub("...", printed.rstrip("\n") + "\n")
 
 
 def matches(expected: str, printed: str) -> bool:

@@ -3,7 +3,7 @@
 A request of a thousand documents must not keep a small one waiting. So each input has a turn: the tokens of its own
 request that go before it, counted from where the queue stood when the request came (start-time fair queueing: Goyal,
 Vin and Cheng, 1996). A batch takes the inputs of one static length whose turns are first, and fills rows that are
-left with shorter ones.
+left with shorter ones. If few wait, it has few rows: who asks for two passages does not wait for sixteen.
 """
 
 import heapq
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from exaranker.rank.length_buckets import PaddedTexts, pad_batch, rows_in, static_length
+
+FEW = 8  # one in so many of a batch's rows: a second static shape of each length, which is compiled once more
 
 Owner = TypeVar("Owner")
 
@@ -72,6 +74,8 @@ class FairQueue(Generic[Owner]):
         self._turn = max(self._turn, turn)
         rows = rows_in(length, self._token_budget, self._multiple_of)
         taken = self._take_up_to(rows, length)
+        few = max(1, rows // (FEW * self._multiple_of)) * self._multiple_of
+        rows = few if len(taken) <= few else rows
         num_tokens = sum(len(item.tokens) for item in taken)
         self.tokens -= num_tokens
         padded = pad_batch([item.tokens for item in taken], list(range(len(taken))), (rows, length))
