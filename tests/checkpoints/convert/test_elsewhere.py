@@ -6,11 +6,15 @@ Inputs have some hundred terms; a difference of 1e-4 in log-odds of about 1 is w
 import csv
 import json
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import flax.linen as nn
+import httpx
 import jax
 import numpy as np
 import pytest
@@ -199,6 +203,62 @@ def test_vllm_scores(exported, tmp_path):
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     assert_alike(json.loads((tmp_path / "scores.json").read_text()), ours[:50])
+
+
+@pytest.fixture(scope="module")
+def vllm_server(exported, tmp_path_factory):
+    """`vllm serve` of an export, as docs/elsewhere.md has it: its address, and our log-odds."""
+    folder, ours = exported("llama")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    command = [sys.executable, Path(__file__).with_name("vllm_serve.py"), folder, port]
+    with log.open("wb") as stream, subprocess.Popen([*map(str, command)], stdout=stream, stderr=stream) as process:
+        try:
+            address, end = f"http://127.0.0.1:{port}", time.monotonic() + 600
+            while not _answers(f"{address}/health"):
+                assert process.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < end, log.read_text()[-3000:]
+                time.sleep(0.5)
+            yield address, ours[:50]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def _answers(url):
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.slow
+def test_vllm_serves_score(vllm_server):
+    address, ours = vllm_server
+    queries, passages = zip(*PAIRS, strict=True)
+    body = {"text_1": queries, "text_2": passages, "use_activation": False}
+    answer = httpx.post(f"{address}/score", json=body, timeout=300).raise_for_status().json()
+    assert [found["index"] for found in answer["data"]] == list(range(50))
+    assert_alike([found["score"] for found in answer["data"]], ours)
+
+
+@pytest.mark.slow
+def test_vllm_serves_rerank(vllm_server):
+    address, ours = vllm_server
+    body = {"query": PAIRS[0][0], "documents": [passage for _, passage in PAIRS]}
+    answer = httpx.post(f"{address}/rerank", json=body | {"use_activation": False}, timeout=300).raise_for_status()
+    found = answer.json()["results"]
+    assert [one["index"] for one in found] == np.argsort(-ours, kind="stable").tolist()
+    theirs = {one["index"]: one["relevance_score"] for one in found}
+    assert_alike([theirs[number] for number in range(50)], ours)
+    probabilities = httpx.post(f"{address}/rerank", json=body, timeout=300).json()["results"]
+    assert [one["index"] for one in probabilities] == [one["index"] for one in found]
+    assert [one["relevance_score"] for one in probabilities] == pytest.approx(
+        [1 / (1 + np.exp(-one["relevance_score"])) for one in found],
+        abs=2.5e-5,  # 1e-4 by the sigmoid's slope
+    )
 
 
 def test_the_model_card_says_what_is_known(tmp_path):
