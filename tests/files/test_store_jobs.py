@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,6 +57,20 @@ def run(bucket: str, words: list[str], until: Callable[[], bool] | None = None) 
     return said
 
 
+def start_job(bucket: str, words: list[str]) -> "list[subprocess.Popen[str]]":
+    """Two processes of one command, which meet on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "exaranker.cli", *(word.replace(STORE, bucket) for word in words)]
+    command += ["--coordinator_address", address, "--process_count", "2", "--heartbeat_timeout", "30"]
+    both = subprocess.PIPE, subprocess.STDOUT
+    return [
+        subprocess.Popen([*command, "--process_index", str(index)], stdout=both[0], stderr=both[1], text=True)
+        for index in range(2)
+    ]
+
+
 def rerank(output: str) -> list[str]:
     files = [*TEXTS, "--run", f"{STORE}/bm25.trec", "--output", f"{STORE}/{output}"]
     return ["rerank", "--checkpoint", f"{STORE}/model", *files, "--token_budget", "512"]
@@ -98,3 +113,22 @@ def test_explain_train_and_rerank_killed_once_each(store, bucket, tmp_path, monk
     assert store.cat_file("bucket/killed.trec") == store.cat_file("bucket/undisturbed.trec")
     assert [key for key in store.find("bucket") if key.endswith((".writer", ".partial", ".incomplete"))] == []
     assert os.listdir(tmp_path / "mirrors") == []
+
+
+def test_several_processes_read_the_bucket_but_write_where_all_see_it(store, bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("EXARANKER_CACHE", str(tmp_path / "cache"))
+    store.put_file(str(SAMPLE / "spiece.model"), "bucket/spiece.model")
+    rows = [{"query": f"what is {i}", "passage": f"{i} is it", "label": i % 2, "explanation": "So."} for i in range(16)]
+    store.pipe_file("bucket/pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    run(bucket, [word.replace("/explanations", "/several") for word in EXPLAIN])
+    words = [*TRAIN, f"--gin.DATASET_DIR='{STORE}/several'", "--gin.DATA_STREAMS=2", "--gin.TRAIN_STEPS=4"]
+    for model_dir, code in ((f"{tmp_path}/model", 0), (f"{STORE}/refused", 2)):
+        job = start_job(bucket, [*words, f"--gin.MODEL_DIR='{model_dir}'"])
+        said = [process.communicate(timeout=300)[0] for process in job]
+        assert [process.returncode for process in job] == [code, code], said
+    assert (tmp_path / "model/checkpoint_4/params/_METADATA").exists()
+    problem = (
+        f"{bucket}/refused: several processes write one checkpoint, and each has its own copy of what is in a store"
+    )
+    assert all(problem in text for text in said), said
+    assert not [key for key in store.find("bucket/refused") if not key.endswith(".writer")]
