@@ -25,6 +25,7 @@ PACKAGES = {
     "exaranker.commands": "src/exaranker/commands",
     "exaranker.devices": "src/exaranker/devices",
     "exaranker.embedded": "src/exaranker/embedded",
+    "exaranker.embedded.ranker": "src/exaranker/embedded/ranker",
     "exaranker.evaluate": "src/exaranker/evaluate",
     "exaranker.files": "src/exaranker/files",
     "exaranker.gin_config": "src/exaranker/gin_config",
@@ -149,6 +150,7 @@ setup(
     package_data={
         "exaranker": ["py.typed"],
         "exaranker.checkpoints.convert": ["*.j2", "*.yaml"],
+        "exaranker.embedded.ranker": ["*"],
         "exaranker.evaluate": ["*.j2", "*.yaml", "*.css", "*.js"],
         "exaranker.serve": ["*.html", "*.css", "*.js"],
         "exaranker.preprocess.dataset": ["*.j2"],

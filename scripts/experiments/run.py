@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Trains every arm with every seed and reranks the collections; what is finished is not done again.
 
-    python scripts/experiments/run.py DATA OUTPUT [--arms label explained] [--seeds 1 2 3] [--steps 600]
+    python scripts/experiments/run.py DATA OUTPUT [--arms label explained] [--seeds 1 2 3] [--steps 500]
 
 DATA is the folder that docs/experiments/001-explanations.md describes. `table.py OUTPUT/runs` makes the table.
 """
@@ -34,7 +34,7 @@ def main() -> None:
     arms = yaml.safe_load((HERE / "arms.yaml").read_text())
     parser.add_argument("--arms", nargs="+", choices=arms, default=list(arms))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--collections", nargs="+", choices=DEPTH, default=list(DEPTH))
     args = parser.parse_args()
     data, output = args.data.resolve(), args.output.resolve()

@@ -16,12 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from exaranker import __version__, logs
+from exaranker.errors import InputError
 from exaranker.files import read_json, read_lines, sha256_file, write_json
+from exaranker.rank.merge import explanations_of
 from exaranker.shipped import shipped
 from exaranker.texts.rows import read_texts
 
 STYLES = ("label", "label_explanation")
-MEASURES = ("nDCG@10", "RR@10", "R@50")
+BOXED = "in_the_box"
+NAMES = {
+    "bm25": "BM25",
+    "label": "SmolLM2, labels, trained here",
+    "label_explanation": "SmolLM2, labels + explanations, trained here",
+    BOXED: "the ranker in the box",
+}
+MEASURES = ("nDCG@10", "RR@10", "AP")
+DEPTH = 10  # passages of BM25 that are ranked again
 
 
 @dataclass(frozen=True)
@@ -39,52 +49,71 @@ class Stage:
 
 
 def stages(output: Path, sample: Path, configs: Path, num_pairs: int, train_steps: int) -> list[Stage]:
-    """The main job, in order: BM25, explanations, two rerankers, their runs, the measures."""
+    """The main job, in order: BM25, explanations, two rankers, their runs and the shipped one's, measures, report."""
     texts = ["--queries", str(sample / "queries.tsv"), "--passages", str(sample / "passages.tsv")]
     pairs, qrels, results = sample / "pairs.tsv", sample / "qrels.txt", output / "results.json"
     bm25, explanations = output / "bm25.trec", output / "explanations"
-    retrieve = ["retrieve", *texts, "--output", str(bm25), "--k", "50"]
+    retrieve = ["retrieve", *texts, "--output", str(bm25), "--k", str(DEPTH)]
     explain = ["explain", "--pairs", str(pairs), "--output_dir", str(explanations), "--limit", str(num_pairs)]
+    base = output / "smollm2"
+    import_base = ["import", "--checkpoint", "smollm2", "--format", "hf", "--output", str(base)]
     plan = [
         Stage("bm25", retrieve, [sample / "queries.tsv", sample / "passages.tsv"], [bm25]),
         Stage("explain", explain, [pairs], [explanations]),
+        Stage("import", import_base, [], [base]),
     ]
     for style in STYLES:
-        plan += _train_and_rerank(style, output, texts, explanations, configs, sample, train_steps)
-    runs = [bm25, *(output / f"{style}.trec" for style in STYLES)]
+        plan.append(_train(style, output, base, explanations, configs, train_steps))
+        plan.append(_rerank(style, output, texts, output / style))
+    plan.append(_rerank(BOXED, output, texts, None))
+    runs = [output / f"{name}.trec" for name in NAMES]
     evaluate = ["evaluate", "--qrels", str(qrels), "--run", *map(str, runs), "--measures", *MEASURES]
-    return [*plan, Stage("evaluate", [*evaluate, "--output", str(results)], [qrels, *runs], [results])]
+    plan.append(Stage("evaluate", [*evaluate, "--output", str(results)], [qrels, *runs], [results]))
+    return [*plan, _report(output, texts, results)]
 
 
-def _train_and_rerank(
-    style: str, output: Path, texts: Sequence[str], explanations: Path, configs: Path, sample: Path, train_steps: int
-) -> list[Stage]:
-    model, run, bm25 = output / f"t5_{style}", output / f"{style}.trec", output / "bm25.trec"
-    gin_file = configs / f"sample_{style}.gin"
-    macros = {"MODEL_DIR": model, "DATASET_DIR": explanations, "VOCABULARY_PATH": sample / "spiece.model"}
+def _train(style: str, output: Path, base: Path, explanations: Path, configs: Path, train_steps: int) -> Stage:
+    gin_file = configs / f"demo_{style}.gin"
+    macros = {"MODEL_DIR": output / style, "DATASET_DIR": explanations, "INITIAL_CHECKPOINT_PATH": base}
+    macros["VOCABULARY_PATH"] = base / "tokenizer"
     train = ["train", "--gin_file", str(gin_file), *(f"--gin.{name}={str(path)!r}" for name, path in macros.items())]
     train.append(f"--gin.TRAIN_STEPS={train_steps}")
-    rerank = ["rerank", "--checkpoint", str(model), *texts, "--run", str(bm25), "--output", str(run)]
+    return Stage(f"train {style}", train, [gin_file, explanations / "manifest.json", base], [output / style])
+
+
+def _rerank(name: str, output: Path, texts: Sequence[str], model: Path | None) -> Stage:
+    """By a model, or by the ranker in the box."""
+    run, bm25 = output / f"{name}.trec", output / "bm25.trec"
+    rerank = ["rerank", *texts, "--run", str(bm25), "--output", str(run)]
+    rerank += ["--checkpoint", str(model)] if model else []
     written = [run]
-    if style == "label_explanation":
+    if name != "label":
         rerank += ["--explain_top_k", "1"]
-        written.append(run.with_name(run.name + ".explanations.jsonl"))
-    return [
-        Stage(f"train {style}", train, [gin_file, explanations / "manifest.json"], [model]),
-        Stage(f"rerank {style}", rerank, [bm25, model], written),
-    ]
+        written.append(explanations_of(run))
+    return Stage(f"rerank {name}", rerank, [bm25, *([model] if model else [])], written)
 
 
-def run_demo(output: Path, num_pairs: int, train_steps: int) -> None:
+def _report(output: Path, texts: Sequence[str], results: Path) -> Stage:
+    explained, page = explanations_of(output / f"{BOXED}.trec"), output / "report.html"
+    metrics = [output / style / "metrics.jsonl" for style in STYLES]
+    words = ["report", str(results), *texts, "--explanations", str(explained), "--title", "The demo of ExaRanker-Open"]
+    words += ["--metrics", *map(str, metrics), "--checkpoint", *(str(output / style) for style in STYLES)]
+    return Stage("report", [*words, "--output", str(page)], [results, explained, *metrics], [page])
+
+
+def run_demo(output: Path, sample: Path | None, num_pairs: int, train_steps: int) -> None:
     """Runs what is not finished, then prints the table, three explained passages and where to look next."""
-    sample, configs = shipped("examples/sample"), shipped("t5x_configs")
-    plan = stages(output, sample, configs, num_pairs, train_steps)
+    sample = sample or shipped("examples/sample")
+    for name in ("queries.tsv", "passages.tsv", "qrels.txt", "pairs.tsv"):
+        if not (sample / name).is_file():
+            raise InputError(f"has no {name}", path=sample, hint="the demo reads four files: see exaranker demo --help")
+    plan = stages(output, sample, shipped("t5x_configs"), num_pairs, train_steps)
     began = time.monotonic()
     seconds = {stage.name: run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
     logs.show(f"\nDone in {time.monotonic() - began:.0f} s.\n")
     logs.show(table(read_json(output / "results.json"), seconds))
-    logs.show(explained(output / "label_explanation.trec.explanations.jsonl", sample))
-    logs.show(_CLOSING.format(output=output))
+    logs.show(explained(explanations_of(output / f"{BOXED}.trec"), sample))
+    logs.show(_CLOSING.format(output=output, page=(output / "report.html").absolute().as_uri()))
 
 
 def run_or_reuse(stage: Stage, output: Path, counter: str) -> float:
@@ -115,7 +144,7 @@ def _digests(paths: Sequence[Path]) -> dict[str, str]:
 
 def table(results: dict[str, Any], seconds: dict[str, float]) -> str:
     """Measures per run and seconds per stage, and in words whether the rerankers beat BM25."""
-    names = ["BM25", "T5, label only", "T5, label + explanation"]
+    names = list(NAMES.values())
     means = [run["means"] for run in results["runs"]]
     lines = ["| run | " + " | ".join(MEASURES) + " | queries |", "|---|" + "---|" * (len(MEASURES) + 1)]
     for name, mean in zip(names, means, strict=True):
@@ -125,7 +154,7 @@ def table(results: dict[str, Any], seconds: dict[str, float]) -> str:
     lines += [f"| {name} | {spent:.0f} |" for name, spent in seconds.items()]
     lines += [f"| all | {sum(seconds.values()):.0f} |", ""]
     beaten = [name for name, mean in zip(names[1:], means[1:], strict=True) if mean["nDCG@10"] > means[0]["nDCG@10"]]
-    lines.append(f"Above BM25: {', '.join(beaten) or 'neither reranker'}. {_EXPECTATION}")
+    lines.append(f"Above BM25 in nDCG@10: {'; '.join(beaten) or 'none'}. {_EXPECTATION}")
     return "\n".join(lines)
 
 
@@ -139,18 +168,19 @@ def explained(path: Path, sample: Path, count: int = 3) -> str:
         f"reranker:    {row['label']} (log-odds {row['score']:.2f}). {row['explanation']}"
         for row in rows
     ]
-    return "\nThree top passages, as the label + explanation reranker explains them:\n\n" + "\n\n".join(blocks)
+    return "\nThree top passages, as the ranker in the box explains them:\n\n" + "\n\n".join(blocks)
 
 
 _EXPECTATION = (
-    "These T5s start from random weights and see a few hundred pairs for a minute: "
-    "they show that every stage works, not that the method does."
+    "The two that were trained here saw a few hundred pairs for some minutes: they show that every stage works, "
+    "not what the method can do."
 )
 
 _CLOSING = """
 Where to look next:
   {output}/explanations   what the LLM wrote:  exaranker inspect {output}/explanations
   {output}/results.json   per-query measures and paired tests
-  {output}/t5_label*      checkpoints and TensorBoard metrics
-  README.md               the same job with real weights on a GPU or TPU
+  {output}/label*         checkpoints (adapters) and TensorBoard metrics
+
+The report, with every explained passage: {page}
 """

@@ -216,6 +216,12 @@ def test_half_of_a_surrogate_pair_is_named(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_what_a_library_writes_for_its_owner_alone_is_readable_as_the_folder_is(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "model") as aside:
+        (aside / "weights").touch(mode=0o600)
+    assert (tmp_path / "model/weights").stat().st_mode & 0o666 == (tmp_path / "model").stat().st_mode & 0o666
+
+
 def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     def fail_midway() -> None:
         with atomic_folder(tmp_path / "model") as aside:

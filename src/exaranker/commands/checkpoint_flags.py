@@ -17,7 +17,8 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="DIR|ID",
-        help="MODEL_DIR or MODEL_DIR/checkpoint_N; or a Hugging Face directory or hub id, converted once into a cache",
+        help="MODEL_DIR or MODEL_DIR/checkpoint_N; or a Hugging Face directory or hub id, converted once into a cache "
+        "(default: the ranker in the box, an adapter of SmolLM2-135M)",
     )
     group.add_argument(
         "--template",

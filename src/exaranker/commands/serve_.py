@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exaranker.commands.checkpoint_flags import add_checkpoint, loading
+from exaranker.embedded import RANKER
 from exaranker.errors import InputError, require
 from exaranker.files import read_lines
 from exaranker.logs import warn
@@ -98,8 +99,10 @@ def _service(args: argparse.Namespace) -> "Service":
 
     reranker = Reranker.from_checkpoint(args.checkpoint, **how)
     limits = Limits(args.max_payload, args.max_documents, args.max_requests, args.max_waiting_tokens, args.timeout)
-    given = reranker.model.path if args.checkpoint is None else args.checkpoint.absolute()
-    name = (given.parent if given == reranker.model.path else given).name  # MODEL_DIR's, or the last part of a hub id
+    name = RANKER
+    if args.checkpoint is not None:
+        given = args.checkpoint.absolute()
+        name = (given.parent if given == reranker.model.path else given).name  # MODEL_DIR's, or a hub id's last part
     return Service(reranker, args.name or name, limits)
 
 

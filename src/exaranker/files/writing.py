@@ -136,6 +136,8 @@ def atomic_folder(path: AnyPath) -> Iterator[Path]:
                 aside.mkdir()
                 yield aside
                 for file in aside.rglob("*"):
+                    if file.is_file():  # safetensors writes files that only their owner can read
+                        file.chmod(file.stat().st_mode | aside.stat().st_mode & 0o666)
                     _sync(file)
                 _replace(aside, target)
         finally:

@@ -19,7 +19,8 @@ TOLD = {
     "PROMPT": "sha256 of the LLM's prompt",
     "TASK_FEATURE_LENGTHS": "lengths in tokens",
     "BATCH_SIZE": "batch size",
-    "OPTIMIZER.LEARNING_RATE": "learning rate",
+    "OPTIMIZER.LEARNING_RATE.BASE": "learning rate",
+    "LOSS.EXPLANATION_WEIGHT": "weight of an explanation token",
     "RANDOM_SEED": "seed",
 }
 

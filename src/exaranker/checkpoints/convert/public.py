@@ -14,6 +14,7 @@ from typing import NamedTuple
 import yaml
 
 from exaranker import __version__
+from exaranker.checkpoints.convert.embedded import embedded_ranker
 from exaranker.checkpoints.convert.ranker import RANKER
 from exaranker.checkpoints.convert.transfer import import_checkpoint
 from exaranker.checkpoints.folder import has_checkpoint
@@ -57,14 +58,17 @@ def public_ranker(name: str) -> PublicRanker | None:
 def usable_checkpoint(source: str | Path | None, template: str | None = None) -> str | Path:
     """A checkpoint of ours as it is; of a Hugging Face directory or hub id, the one it was converted to.
 
-    `template` is a name or file, for models that the table does not know; what is chosen is said.
+    None is the ranker in the box. `template` is a name or file, for models that the table does not know; what is chosen
+    is said.
 
     Raises:
         InputError: the model cannot be had or converted, its template is not known, or a checkpoint of ours, which has
             its own, is given another.
     """
     if source is None:
-        raise InputError("a checkpoint is needed", hint="give --checkpoint MODEL_DIR, as `exaranker train` writes it")
+        if template is not None:
+            raise InputError("--template is of a Hugging Face model", hint="name it: --checkpoint DIR or ID")
+        return embedded_ranker()
     if _is_ours(source):
         if template is not None:
             raise InputError("a checkpoint of ours has its own template", path=source, hint="leave --template out")
