@@ -93,6 +93,7 @@ EXTRAS = {
         "jinja2>=3.1",
         "tqdm>=4.67",
     ],
+    "ctranslate2": ["ctranslate2>=4.8", "torch>=2.13", "transformers>=5.19"],  # the last two convert, once
     "tpu": jax_with("[tpu]"),
     "cuda": jax_with("[cuda13]"),
     "cache": ["apache-beam>=2.70", "google-crc32c>=1.7"],  # Beam writes TFRecords only with one of three CRC packages

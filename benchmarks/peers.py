@@ -3,41 +3,42 @@
 Every peer is given batches of the same shapes, on as many threads as `torch.get_num_threads()` says.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ctranslate2
 import numpy as np
-import openvino
 import torch
-from ctranslate2.converters import TransformersConverter
+import transformers as hf
 from jaxtyping import Float32, Int32
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from exaranker.rank.length_buckets import length_batches
 from exaranker.rank.reranker import QueryPassage, Reranker
 
 Score = Callable[[Sequence[QueryPassage]], np.ndarray]
-Logits = Callable[[Int32[np.ndarray, "rows length"]], Float32[np.ndarray, "rows vocab"]]  # of the first decoder step
+Logits = Callable[[Int32[np.ndarray, "rows length"]], Float32[np.ndarray, "rows vocab"]]  # of the first answer token
 
 
 class FirstStep(torch.nn.Module):
-    """Encoder and one decoder step, with scaled-dot-product attention."""
+    """Logits of the first answer token, with scaled-dot-product attention."""
 
     def __init__(self, folder: Path, dtype: str):
         super().__init__()
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
-        self.model = model.eval()
+        self.has_encoder = hf.AutoConfig.from_pretrained(folder).is_encoder_decoder
+        load = hf.AutoModelForSeq2SeqLM if self.has_encoder else hf.AutoModelForCausalLM
+        self.model = load.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+        self.eval()
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        start = torch.zeros((tokens.shape[0], 1), dtype=torch.long)
         mask = (tokens != 0).long()
-        return (
-            self.model(input_ids=tokens, attention_mask=mask, decoder_input_ids=start, use_cache=False)
-            .logits[:, 0]
-            .float()
-        )
+        if self.has_encoder:
+            start = torch.zeros_like(tokens[:, :1])
+            step = self.model(input_ids=tokens, attention_mask=mask, decoder_input_ids=start, use_cache=False)
+            return step.logits[:, 0].float()
+        hidden = self.model.model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+        last = hidden[torch.arange(tokens.shape[0]), mask.sum(dim=1) - 1]  # no prompt of ours holds an id 0
+        return self.model.lm_head(last).float()
 
 
 def transformers(folder: Path, dtype: str) -> Logits:
@@ -48,6 +49,8 @@ def transformers(folder: Path, dtype: str) -> Logits:
 
 def openvino_cpu(folder: Path, dtype: str) -> Logits:
     """The program of `transformers`, traced once and compiled for this processor."""
+    import openvino
+
     traced = openvino.convert_model(FirstStep(folder, "float32"), example_input=torch.ones((2, 16), dtype=torch.long))
     precision = {"float32": "f32", "bfloat16": "bf16"}[dtype]
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
@@ -55,14 +58,40 @@ def openvino_cpu(folder: Path, dtype: str) -> Logits:
     return lambda tokens: compiled(tokens.astype(np.int64))[0]
 
 
+def onnxruntime_cpu(folder: Path, dtype: str) -> Logits:
+    """The same program by torch.onnx.export (which needs onnx and onnxscript); int8 by ONNX Runtime's own quantiser."""
+    import onnxruntime
+    from onnxruntime.quantization import quantize_dynamic
+
+    sizes = {"tokens": {0: torch.export.Dim("rows"), 1: torch.export.Dim("length", max=1024)}}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as aside:
+        path = Path(aside) / "model.onnx"
+        example = torch.ones((2, 16), dtype=torch.long)
+        with torch.inference_mode():
+            torch.onnx.export(FirstStep(folder, "float32"), (example,), path, dynamo=True, dynamic_shapes=sizes)
+        if dtype == "int8":
+            quantize_dynamic(path, quantised := path.with_name("int8.onnx"), per_channel=True)
+            path = quantised
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (name,) = (given.name for given in session.get_inputs())
+    return lambda tokens: session.run(None, {name: tokens.astype(np.int64)})[0]
+
+
 def ctranslate2_cpu(folder: Path, dtype: str) -> Logits:
-    """One greedy step and its logits; `int8` quantises weights and activations."""
+    """One greedy step, or a forward pass, and its logits; `int8` quantises weights and activations."""
+    import ctranslate2
+    from ctranslate2.converters import TransformersConverter
+
     target = folder.with_name(f"ctranslate2_{dtype}")
     TransformersConverter(str(folder)).convert(str(target), quantization=dtype)
-    translator: Any = ctranslate2.Translator(
-        str(target), compute_type=dtype, intra_threads=torch.get_num_threads(), inter_threads=1
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    threads: Any = {"compute_type": dtype, "intra_threads": torch.get_num_threads(), "inter_threads": 1}
+    if not hf.AutoConfig.from_pretrained(folder).is_encoder_decoder:
+        generator = ctranslate2.Generator(str(target), **threads)
+        return lambda tokens: _forward(ctranslate2.StorageView.from_array, generator, tokens)
+    translator = ctranslate2.Translator(str(target), **threads)
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder)
 
     def logits(tokens: Int32[np.ndarray, "rows length"]) -> Float32[np.ndarray, "rows vocab"]:
         source = [tokenizer.convert_ids_to_tokens([token for token in row if token]) for row in tokens.tolist()]
@@ -70,6 +99,12 @@ def ctranslate2_cpu(folder: Path, dtype: str) -> Logits:
         return np.stack([np.asarray(row.logits[0][0]) for row in found])
 
     return logits
+
+
+def _forward(view: Any, generator: Any, tokens: Int32[np.ndarray, "rows length"]) -> Float32[np.ndarray, "rows vocab"]:
+    lengths = (tokens != 0).sum(axis=1, dtype=np.int32)
+    found = np.asarray(generator.forward_batch(view(np.ascontiguousarray(tokens)), view(lengths)))
+    return found[np.arange(len(tokens)), lengths - 1]
 
 
 def scorer(logits: Logits, budget: int, reranker: Reranker) -> Score:

@@ -1,5 +1,6 @@
 """One tiny checkpoint per family, saved as training saves it, and a collection of a few passages."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def save_tiny(directory: Path, config: models.ModelConfig, template: Template, s
     params = nn.meta.unbox(models.build(config).init(jax.random.key(seed), batch)["params"])
     save_model(directory, ModelCard(config, template, tokenizer.digest), params, tokenizer)
     return directory
+
+
+@pytest.fixture(scope="session")
+def save_as() -> Callable[[Path, models.ModelConfig], Path]:
+    """Saves a model of random weights for a configuration, with its family's template."""
+
+    def save(directory: Path, config: models.ModelConfig) -> Path:
+        template = "decoder" if models.family_of(config).is_decoder_only else "exaranker"
+        return save_tiny(directory, config, TEMPLATES[template])
+
+    return save
 
 
 @pytest.fixture(scope="session", params=FAMILIES)

@@ -164,6 +164,15 @@ def tokenizer_folder(directory: str | Path, base: str | Path | None = None) -> P
     return (model_dir if adapter is None else _base_of(adapter, base, directory).parent) / TOKENIZER
 
 
+def tokenizer_of(checkpoint: Path, base: str | Path | None = None) -> Tokenizer:
+    """The tokenizer of `checkpoint_N`, which is the one that its card names.
+
+    Raises:
+        InputError: it is another, gives other label ids, or an adapter's base is not there.
+    """
+    return _matching_tokenizer(tokenizer_folder(checkpoint, base), read_card(checkpoint), checkpoint)
+
+
 def refuse_adapter(card: ModelCard, path: str | Path) -> None:
     """Refuses to train on from a checkpoint that holds no whole model.
 
@@ -203,7 +212,7 @@ def _load(
     model_dir, step = find_checkpoint(directory)
     path = model_dir / f"{PREFIX}_{step}"
     card = read_card(path)
-    tokenizer = _matching_tokenizer(tokenizer_folder(path, base), card, path)
+    tokenizer = tokenizer_of(path, base)
     items = load_items(path, {"params": abstract(stored_arrays(path, "params"), card, path)})
     return StoredModel(card, items["params"], tokenizer)
 

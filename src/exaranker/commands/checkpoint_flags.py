@@ -7,7 +7,8 @@ from typing import Any
 from exaranker.commands.base_flag import add_base
 from exaranker.errors import InputError, require
 
-LOADING = ("max_length", "token_budget", "dtype", "base", "template")  # as `Reranker.from_checkpoint` calls them
+# As `Reranker.from_checkpoint` calls them.
+LOADING = ("max_length", "token_budget", "dtype", "base", "template", "engine")
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +35,13 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of matrix products (default: the checkpoint's, if the CPU has it)",
+        choices=("float32", "bfloat16", "int8"),
+        help="of matrix products (default: the checkpoint's, if the CPU has it); int8 is CTranslate2's",
+    )
+    group.add_argument(
+        "--engine",
+        choices=("jax", "ctranslate2"),
+        help="what scores; ctranslate2: on a CPU, in float32 or int8 (default: jax, or what --dtype needs)",
     )
 
 

@@ -42,6 +42,7 @@ class FaithfulnessJob:
     dtype: str | None = None
     base: Path | None = None  # of an adapter, if it is not where it was in training
     template: str | None = None  # of a Hugging Face model that is not known by name
+    engine: str | None = None
 
 
 def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
             dtype=job.dtype,
             base=job.base,
             template=job.template,
+            engine=job.engine,
         )
         asked = {row["query_id"]: pair.query for row, pair in zip(rows, pairs, strict=True)}
         check_lengths(reranker.model, asked, reranker.max_length, job.queries)

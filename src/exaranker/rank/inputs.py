@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from exaranker.errors import InputError, nearest
 from exaranker.logs import warn
-from exaranker.rank.loaded_model import LoadedModel
+from exaranker.rank.engines import RankingModel
 from exaranker.rank.long_documents import Window
 from exaranker.templates import encode_input
 from exaranker.texts.kept import KeptTexts
@@ -100,7 +100,7 @@ def read_inputs(
 
 
 def check_lengths(
-    model: LoadedModel, queries: Mapping[str, str], max_length: int, path: str | Path, window: int = 0
+    model: RankingModel, queries: Mapping[str, str], max_length: int, path: str | Path, window: int = 0
 ) -> None:
     """Checks that each query fits beside the template's words and a window of a document, before hours of work.
 
@@ -128,7 +128,7 @@ def check_lengths(
         )
 
 
-def warn_of_unknown(model: LoadedModel, inputs: Inputs) -> None:
+def warn_of_unknown(model: RankingModel, inputs: Inputs) -> None:
     """Says how many texts are in characters that the vocabulary lacks: they become `<unk>`, and their scores ties."""
     passages = dict(islice(inputs.passages.items(), LOOKED_AT))
     for what, texts in (("queries", inputs.queries), ("passages", passages)):

@@ -51,6 +51,7 @@ class RerankJob:
     dtype: str | None = None
     base: Path | None = None  # of an adapter, if it is not where it was in training
     template: str | None = None  # of a Hugging Face model that is not known by name
+    engine: str | None = None
     title: Title = "first"  # where a passage's title is put
     long: str = LONG[0]  # how a document is scored that is longer than an input
     passage_length: int = LongDocuments.length  # tokens of its windows
@@ -101,6 +102,7 @@ def rerank(job: RerankJob) -> None:
             dtype=job.dtype,
             base=job.base,
             template=job.template,
+            engine=job.engine,
         )
         window = job.passage_length if job.documents.has_windows else 0
         check_lengths(reranker.model, inputs.queries, reranker.max_length, job.queries, window)

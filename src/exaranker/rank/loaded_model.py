@@ -40,7 +40,7 @@ class TargetScore(NamedTuple):
 class LoadedModel:
     """A checkpoint's card, weights and tokenizer on a mesh of one axis: each batch is split over its devices.
 
-    Token arrays are right-padded with 0, and their rows are a multiple of `mesh.size`.
+    Token arrays are right-padded with 0, and their rows are a multiple of `num_devices`.
     """
 
     path: Path  # MODEL_DIR/checkpoint_N
@@ -72,6 +72,21 @@ class LoadedModel:
         config = replace(card.config, dtype=dtype or fitting_dtype(mesh.devices.flat[0], card.config.dtype))
         card = replace(card, config=config, label_ids=card.label_ids or label_ids(tokenizer, card.template))
         return cls(path, card, models.build(config), round_kernels(params, config.dtype), tokenizer, mesh)
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices share a batch's rows."""
+        return self.mesh.size
+
+    @property
+    def platform(self) -> str:
+        """The kind of device: cpu, gpu or tpu."""
+        return str(self.mesh.devices.flat[0].platform)
+
+    @property
+    def dtype(self) -> str:
+        """Of matrix products."""
+        return self.card.config.dtype
 
     def __repr__(self) -> str:
         return f"LoadedModel({str(self.path)!r}, template={self.card.template.name!r}, devices={self.mesh.size})"

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Float32
 
 from exaranker.checkpoints.convert.public import usable_base, usable_checkpoint
 from exaranker.rank import arguments
 from exaranker.rank.arguments import QueryPassage
+from exaranker.rank.engines import LogOdds, RankingModel, load_model
 from exaranker.rank.length_buckets import PaddedTexts, length_batches, pad_batch, static_length
-from exaranker.rank.loaded_model import LoadedModel, probability
+from exaranker.rank.loaded_model import probability
 from exaranker.rank.why import Why, explain_why
 from exaranker.resume import Advance, unheard
 from exaranker.templates import cut_passage, encode_input, explanation_prefix
@@ -80,7 +81,7 @@ class Reranker:
     True
     """
 
-    model: LoadedModel
+    model: RankingModel
     max_length: int  # tokens of an input; a longer one has its passage shortened
     token_budget: int  # tokens per batch, padding included
 
@@ -94,6 +95,7 @@ class Reranker:
         dtype: str | None = None,
         base: str | Path | None = None,
         template: str | None = None,
+        engine: str | None = None,
     ) -> "Reranker":
         """Loads MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N onto all local devices.
 
@@ -101,15 +103,18 @@ class Reranker:
         cache; `template` (a name or a YAML file) says what it was trained to read, where the table of public rankers
         does not. `max_length` is by default the model's own, else 512; `dtype` ("float32", "bfloat16") replaces the
         one of the model's configuration; `token_budget` is per device; `base` is the model that an adapter is of (a
-        checkpoint, or one of Hugging Face's), if it is not where it was in training.
+        checkpoint, or one of Hugging Face's), if it is not where it was in training. `engine` "ctranslate2" scores on
+        the CPU by CTranslate2, converted once into the same cache, in "float32" or, as `dtype` "int8" alone asks for,
+        in int8.
 
         Raises:
             InputError: there is no complete checkpoint, its tokenizer is not the one it was trained with, an
-                adapter's base is not there, or a model of others cannot be converted or its template is not known.
+                adapter's base is not there, a model of others cannot be converted or its template is not known, or
+                the engine does not have the model or the type.
         """
-        model = LoadedModel.from_checkpoint(usable_checkpoint(directory, template), dtype, base and usable_base(base))
+        model = load_model(usable_checkpoint(directory, template), engine, dtype, base and usable_base(base))
         max_length = max_length or model.card.max_length or MAX_LENGTH
-        return cls(model, max_length, (token_budget or default_token_budget()) * model.mesh.size)
+        return cls(model, max_length, (token_budget or default_token_budget()) * model.num_devices)
 
     def __repr__(self) -> str:
         """One line, without the weights."""
@@ -191,7 +196,7 @@ class Reranker:
         """The explanation that `explain` gives for one pair and its score, piece by piece as it is decoded."""
         prefix = explanation_prefix(self.model.tokenizer, self.model.card.template, score > 0)
         tokens = self.encode(query, passage)
-        batch = pad_batch([tokens], [0], (self.model.mesh.size, static_length(len(tokens), self.max_length)))
+        batch = pad_batch([tokens], [0], (self.model.num_devices, static_length(len(tokens), self.max_length)))
         ids: list[int] = []
         shown = ""
         for token in self.model.generate_stream(batch.tokens, prefix, max_new_tokens=max_new_tokens):
@@ -243,7 +248,7 @@ class Reranker:
 
     def _computed(self, inputs: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Float32[np.ndarray, " rows"]]]:
         """Which inputs each finished batch held, and their log-odds; a few batches are computed ahead."""
-        running: deque[tuple[PaddedTexts, Array]] = deque()
+        running: deque[tuple[PaddedTexts, LogOdds]] = deque()
         for batch in self._batches(inputs):
             running.append((batch, self.model.log_odds(batch.tokens)))
             if len(running) > IN_FLIGHT:
@@ -251,7 +256,7 @@ class Reranker:
         yield from (_collect(*finished) for finished in running)
 
     def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[PaddedTexts]:
-        devices = self.model.mesh.size
+        devices = self.model.num_devices
         return length_batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=devices)
 
     def _explained(self, query: str, ranking: Sequence[RankedPassage]) -> list[RankedPassage]:
@@ -263,8 +268,8 @@ class Reranker:
         self, relevant: bool, pairs: Sequence[QueryPassage], chosen: list[int], max_new_tokens: int
     ) -> Iterator[dict[int, str]]:
         """Explanations of the chosen pairs, all of one label, a batch at a time; sorted by length."""
-        alone = len(chosen) <= self.model.mesh.size  # someone waits for it: no rows of padding
-        rows = self.model.mesh.size * (1 if alone else EXPLANATION_ROWS)
+        alone = len(chosen) <= self.model.num_devices  # someone waits for it: no rows of padding
+        rows = self.model.num_devices * (1 if alone else EXPLANATION_ROWS)
         prefix = explanation_prefix(self.model.tokenizer, self.model.card.template, relevant)
         inputs = {index: self.encode(*pairs[index]) for index in chosen}
         order = sorted(chosen, key=lambda index: -len(inputs[index]))
@@ -293,5 +298,5 @@ def pairs_at_once(token_budget: int) -> int:
     return max(1, WINDOW_BATCHES * token_budget // MEAN_TOKENS)
 
 
-def _collect(batch: PaddedTexts, log_odds: Float32[Array, " rows"]) -> tuple[list[int], Float32[np.ndarray, " rows"]]:
+def _collect(batch: PaddedTexts, log_odds: LogOdds) -> tuple[list[int], Float32[np.ndarray, " rows"]]:
     return batch.indices, np.asarray(log_odds)[: len(batch.indices)]

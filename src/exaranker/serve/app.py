@@ -76,7 +76,7 @@ def _info(service: Service) -> dict[str, Any]:
     labels = [card.template.irrelevant, card.template.relevant]
     return {
         "model_id": service.name,
-        "model_dtype": card.config.dtype,
+        "model_dtype": service.reranker.model.dtype,
         "model_type": {"reranker": {"id2label": dict(enumerate(labels)), "label2id": {labels[0]: 0, labels[1]: 1}}},
         "max_concurrent_requests": limits.requests,
         "max_input_length": service.reranker.max_length,

@@ -15,9 +15,9 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float32
 
 from exaranker.rank.arguments import QueryPassage
+from exaranker.rank.engines import LogOdds
 from exaranker.rank.reranker import EXPLANATION_ROWS, IN_FLIGHT, Explanation, Reranker
 from exaranker.serve.fair_queue import Batch, FairQueue
 from exaranker.serve.metrics import Metrics
@@ -64,7 +64,7 @@ class _Job:
 
 class _Running(NamedTuple):
     batch: Batch[_Job]
-    log_odds: Float32[Array, " rows"]
+    log_odds: LogOdds
     began: float
 
 
@@ -111,7 +111,7 @@ class Batcher:
         self._metrics = metrics
         self._bound = waiting_tokens
         self._queue: FairQueue[_Job] = FairQueue(
-            reranker.max_length, reranker.token_budget, multiple_of=reranker.model.mesh.size
+            reranker.max_length, reranker.token_budget, multiple_of=reranker.model.num_devices
         )
         self._running: deque[_Running] = deque()
         self._explanations: deque[_Explaining] = deque()
@@ -249,7 +249,7 @@ class Batcher:
 
     def _explain(self) -> None:
         with self._changed:
-            rows = min(len(self._explanations), EXPLANATION_ROWS * self._reranker.model.mesh.size)
+            rows = min(len(self._explanations), EXPLANATION_ROWS * self._reranker.model.num_devices)
             work = [self._explanations.popleft() for _ in range(rows)]
         if not work:
             return

@@ -67,7 +67,7 @@ class Service:
     @property
     def device(self) -> str:
         """The kind of device that ranks: cpu, gpu or tpu."""
-        return str(self.reranker.model.mesh.devices.flat[0].platform)
+        return self.reranker.model.platform
 
     async def score(self, pairs: Sequence[QueryPassage], reading: Reading = AS_EVER) -> Scores:
         """Scores pairs, of which is read what `reading` says.

@@ -1,0 +1,101 @@
+"""Checkpoints as CTranslate2 computes them: our Hugging Face export through its converter, once, into the cache.
+
+The cache is `exaranker.files.cache_dir`; a conversion is named by the digests of weights and card, the type and both
+versions. A killed conversion leaves none, and a second process waits.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exaranker import __version__
+from exaranker.checkpoints.card import ModelCard
+from exaranker.checkpoints.convert.families import exported_as
+from exaranker.checkpoints.convert.transfer import export_checkpoint
+from exaranker.checkpoints.reading import weights_digest
+from exaranker.errors import InputError, require
+from exaranker.files import atomic_folder, cache_dir, hold, sha256_json
+from exaranker.logs import say
+from exaranker.models import family_of
+
+MODEL_TYPES = ("t5", "mt5", "umt5", "llama", "qwen2", "qwen3")  # whose scores were compared with ours
+DTYPES = ("float32", "int8")
+EXTRA = "ctranslate2"
+IN_JAX = "leave out --engine and --dtype int8: JAX computes it"
+
+
+def converted(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | None = None) -> Path:
+    """The folder that CTranslate2 loads for `checkpoint_N`, converted now if it was not before; an adapter is merged.
+
+    The card is the checkpoint's, with its label ids.
+
+    Raises:
+        InputError: CTranslate2 computes no such model or type, a package is missing, or an adapter's base is not there.
+    """
+    _refuse_unknown(card, dtype, checkpoint)
+    version = require("ctranslate2", EXTRA).__version__
+    known = [__version__, version, dtype, card.to_json(), weights_digest(checkpoint)]
+    target = cache_dir() / f"ctranslate2-{sha256_json(known)[:16]}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with hold(target.with_name(f".{target.name}.converting"), target, wait=True):
+            if not target.exists():
+                say(f"{checkpoint}: converted for CTranslate2 to {target}")
+                _convert(checkpoint, card, dtype, base, target)
+    return target / "model"
+
+
+def _refuse_unknown(card: ModelCard, dtype: str, checkpoint: Path) -> None:
+    config: Any = card.config
+    kind = exported_as(config).model_type
+    is_decoder = family_of(config).is_decoder_only
+    problem = ""
+    if dtype not in DTYPES:
+        problem = f"CTranslate2 computes in {' or '.join(DTYPES)} here, not in {dtype}"
+    elif kind not in MODEL_TYPES:
+        problem = f"no CTranslate2 for this model ({kind}): it is there for {', '.join(MODEL_TYPES)}"
+    elif kind in ("llama", "qwen2") and config.num_heads * config.head_dim != config.emb_dim:
+        problem = f"CTranslate2 takes emb_dim / num_heads as the width of a {kind}'s head, here it is {config.head_dim}"
+    elif is_decoder and dtype == "int8":
+        problem = "int8 loses the ranking of a decoder-only model (SmolLM2: Kendall tau 0.53 to fp32)"
+    if problem:
+        hint = "give --dtype float32" if is_decoder and dtype == "int8" else IN_JAX
+        raise InputError(problem, path=checkpoint, hint=hint)
+
+
+def _convert(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | None, target: Path) -> None:
+    transformers = require("transformers", EXTRA)
+    require("torch", EXTRA)
+    from ctranslate2.converters import TransformersConverter
+
+    transformers.logging.disable_progress_bar()
+    with atomic_folder(target) as aside:
+        exported = export_checkpoint(checkpoint, "hf", aside / "exported", None if base is None else Path(base))
+        spec: Any = TransformersConverter(str(exported))._load()
+        config: Any = card.config
+        spec.config.layer_norm_epsilon = config.layer_norm_epsilon  # of a T5 the converter keeps none
+        if family_of(config).is_decoder_only:
+            _keep_log_odds(spec.decoder.projection, card)
+            _fill_roles(spec.config)
+        else:  # the converter goes by tie_word_embeddings, which transformers 5 sets for every T5
+            spec.decoder.scale_outputs = np.float32(config.emb_dim**-0.5 if config.scale_logits else 1.0)
+        spec.validate()
+        spec.optimize(quantization=dtype)
+        (aside / "model").mkdir()
+        spec.save(str(aside / "model"))
+        shutil.rmtree(exported)
+
+
+def _fill_roles(config: Any) -> None:
+    """The converter writes a null for what a tokenizer does not have, and CTranslate2 cannot read that."""
+    for role in ("bos_token", "unk_token"):
+        if getattr(config, role) is None:
+            setattr(config, role, config.eos_token)
+
+
+def _keep_log_odds(head: Any, card: ModelCard) -> None:
+    """Of a decoder's head, which CTranslate2 applies to every position, only what a score is: one row, not 49,152."""
+    labels = head.weight.detach()[list(card.label_ids or ())]
+    head.weight = (labels[1:] - labels[:1]).numpy()
