@@ -72,7 +72,7 @@ def _convert(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | N
 
     transformers.logging.disable_progress_bar()
     with atomic_folder(target) as aside:
-        exported = export_checkpoint(checkpoint, "hf", aside / "exported", None if base is None else Path(base))
+        exported = export_checkpoint(checkpoint, "hf", aside / "exported", base)
         spec: Any = TransformersConverter(str(exported))._load()
         config: Any = card.config
         spec.config.layer_norm_epsilon = config.layer_norm_epsilon  # of a T5 the converter keeps none
