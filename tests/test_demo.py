@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from exaranker import demo, schema
+from exaranker.embedded import embedded_ranker_dir
 from exaranker.errors import InputError
 from exaranker.shipped import shipped
 
@@ -67,7 +68,7 @@ def test_demo_explains_trains_reranks_evaluates_and_reports(finished):
 def test_a_second_demo_reuses_every_stage(finished, sample):
     output, _ = finished
     printed = run_demo(output, sample)
-    assert printed.count("finished before, re-used") == 10
+    assert printed.count("finished before, re-used") == 9
     assert "$ exaranker" not in printed
 
 
@@ -78,28 +79,28 @@ def test_a_folder_that_lacks_a_file_is_refused(tmp_path):
 
 def test_a_stage_is_run_again_when_what_it_wrote_has_changed(tmp_path):
     sample = shipped("examples/sample")
-    bm25 = demo.stages(tmp_path, sample, shipped("t5x_configs"), 8, 8)[0]
-    demo.run_or_reuse(bm25, tmp_path, "[1/10]")
+    bm25 = demo.stages(tmp_path, sample, tmp_path / "base", 8, 8)[0]
+    demo.run_or_reuse(bm25, tmp_path, "[1/9]")
     (run,) = bm25.writes
     whole = run.read_bytes()
     run.write_bytes(whole[:100])
-    demo.run_or_reuse(bm25, tmp_path, "[1/10]")
+    demo.run_or_reuse(bm25, tmp_path, "[1/9]")
     assert run.read_bytes() == whole
 
 
 def test_a_finished_stage_is_reused_and_says_so(tmp_path, capsys):
-    bm25 = demo.stages(tmp_path, shipped("examples/sample"), shipped("t5x_configs"), 8, 8)[0]
-    seconds = demo.run_or_reuse(bm25, tmp_path, "[1/10]")
+    bm25 = demo.stages(tmp_path, shipped("examples/sample"), tmp_path / "base", 8, 8)[0]
+    seconds = demo.run_or_reuse(bm25, tmp_path, "[1/9]")
     written = bm25.writes[0].stat().st_mtime_ns
-    assert demo.run_or_reuse(bm25, tmp_path, "[1/10]") == seconds
-    assert capsys.readouterr().out.endswith(f"[1/10] bm25: finished before, re-used ({seconds:.0f} s then)\n")
+    assert demo.run_or_reuse(bm25, tmp_path, "[1/9]") == seconds
+    assert capsys.readouterr().out.endswith(f"[1/9] bm25: finished before, re-used ({seconds:.0f} s then)\n")
     assert bm25.writes[0].stat().st_mtime_ns == written
 
 
 def test_a_stage_that_fails_ends_the_demo_and_leaves_no_record(tmp_path, capfd):
     stage = demo.Stage("bm25", ["retrieve", "--queries", "none.tsv", "--passages", "x", "--output", "y"], [], [])
     with pytest.raises(SystemExit) as stopped:
-        demo.run_or_reuse(stage, tmp_path, "[1/10]")
+        demo.run_or_reuse(stage, tmp_path, "[1/9]")
     assert stopped.value.code == 1
     said = capfd.readouterr().err
     assert "none.tsv: no such file" in said
@@ -108,9 +109,9 @@ def test_a_stage_that_fails_ends_the_demo_and_leaves_no_record(tmp_path, capfd):
 
 
 def test_what_a_stage_reads_an_earlier_one_writes_or_the_sample_has(tmp_path):
-    sample, configs = shipped("examples/sample"), shipped("t5x_configs")
-    written = {tmp_path / "explanations"}
-    for stage in demo.stages(tmp_path / "", sample, configs, 8, 8):
+    sample, base = shipped("examples/sample"), tmp_path / "base"
+    written = {tmp_path / "explanations", base, embedded_ranker_dir()}
+    for stage in demo.stages(tmp_path / "", sample, base, 8, 8):
         known = [path.is_file() or not written.isdisjoint((path, *path.parents)) for path in stage.reads]
         assert all(known), stage.name
         written |= set(stage.writes)

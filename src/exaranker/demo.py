@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from exaranker import __version__, logs
+from exaranker.checkpoints.convert.embedded import embedded_base
+from exaranker.embedded import embedded_ranker_dir
 from exaranker.errors import InputError
 from exaranker.files import read_json, read_lines, sha256_file, write_json
 from exaranker.rank.merge import explanations_of
@@ -48,22 +50,22 @@ class Stage:
         return "exaranker " + shlex.join(self.words)
 
 
-def stages(output: Path, sample: Path, configs: Path, num_pairs: int, train_steps: int) -> list[Stage]:
-    """The main job, in order: BM25, explanations, two rankers, their runs and the shipped one's, measures, report."""
+def stages(output: Path, sample: Path, base: Path, num_pairs: int, train_steps: int) -> list[Stage]:
+    """The main job, in order: BM25, explanations, two rankers, their runs and the shipped one's, measures, report.
+
+    `base` is the checkpoint of the model that is fine-tuned.
+    """
     texts = ["--queries", str(sample / "queries.tsv"), "--passages", str(sample / "passages.tsv")]
     pairs, qrels, results = sample / "pairs.tsv", sample / "qrels.txt", output / "results.json"
     bm25, explanations = output / "bm25.trec", output / "explanations"
     retrieve = ["retrieve", *texts, "--output", str(bm25), "--k", str(DEPTH)]
     explain = ["explain", "--pairs", str(pairs), "--output_dir", str(explanations), "--limit", str(num_pairs)]
-    base = output / "smollm2"
-    import_base = ["import", "--checkpoint", "smollm2", "--format", "hf", "--output", str(base)]
     plan = [
         Stage("bm25", retrieve, [sample / "queries.tsv", sample / "passages.tsv"], [bm25]),
         Stage("explain", explain, [pairs], [explanations]),
-        Stage("import", import_base, [], [base]),
     ]
     for style in STYLES:
-        plan.append(_train(style, output, base, explanations, configs, train_steps))
+        plan.append(_train(style, output, base, explanations, train_steps))
         plan.append(_rerank(style, output, texts, output / style))
     plan.append(_rerank(BOXED, output, texts, None))
     runs = [output / f"{name}.trec" for name in NAMES]
@@ -72,8 +74,8 @@ def stages(output: Path, sample: Path, configs: Path, num_pairs: int, train_step
     return [*plan, _report(output, texts, results)]
 
 
-def _train(style: str, output: Path, base: Path, explanations: Path, configs: Path, train_steps: int) -> Stage:
-    gin_file = configs / f"demo_{style}.gin"
+def _train(style: str, output: Path, base: Path, explanations: Path, train_steps: int) -> Stage:
+    gin_file = shipped("t5x_configs") / f"demo_{style}.gin"
     macros = {"MODEL_DIR": output / style, "DATASET_DIR": explanations, "INITIAL_CHECKPOINT_PATH": base}
     macros["VOCABULARY_PATH"] = base / "tokenizer"
     train = ["train", "--gin_file", str(gin_file), *(f"--gin.{name}={str(path)!r}" for name, path in macros.items())]
@@ -90,7 +92,7 @@ def _rerank(name: str, output: Path, texts: Sequence[str], model: Path | None) -
     if name != "label":
         rerank += ["--explain_top_k", "1"]
         written.append(explanations_of(run))
-    return Stage(f"rerank {name}", rerank, [bm25, *([model] if model else [])], written)
+    return Stage(f"rerank {name}", rerank, [bm25, model or embedded_ranker_dir()], written)
 
 
 def _report(output: Path, texts: Sequence[str], results: Path) -> Stage:
@@ -107,7 +109,7 @@ def run_demo(output: Path, sample: Path | None, num_pairs: int, train_steps: int
     for name in ("queries.tsv", "passages.tsv", "qrels.txt", "pairs.tsv"):
         if not (sample / name).is_file():
             raise InputError(f"has no {name}", path=sample, hint="the demo reads four files: see exaranker demo --help")
-    plan = stages(output, sample, shipped("t5x_configs"), num_pairs, train_steps)
+    plan = stages(output, sample, embedded_base(), num_pairs, train_steps)
     began = time.monotonic()
     seconds = {stage.name: run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
     logs.show(f"\nDone in {time.monotonic() - began:.0f} s.\n")

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from exaranker.cli import main
 from exaranker.devices.malloc import ACCELERATORS
+from exaranker.shipped import shipped
 
 ALLOCATES = """
 import resource, numpy as np
@@ -32,6 +34,18 @@ def faults(call: str) -> int:
 def test_memory_that_was_freed_is_not_asked_of_the_kernel_again():
     assert faults("keep_freed_memory()") < 100
     assert faults("") > 100
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_training_in_batches_of_several_shapes_gives_memory_back(pack, monkeypatch):
+    kept = []
+    monkeypatch.setattr("exaranker.commands.train_.keep_freed_memory", lambda: kept.append(True))
+    words = ["--gin_file", str(shipped("t5x_configs") / "sample_label.gin"), f"--gin.PACK={pack}"]
+    with pytest.raises(SystemExit):  # there is no such vocabulary
+        main(
+            ["train", *words, "--gin.MODEL_DIR='m'", "--gin.DATASET_DIR='d'", "--gin.VOCABULARY_PATH='v'", "--dry_run"]
+        )
+    assert kept == [True] * pack
 
 
 def test_an_accelerators_host_is_left_alone():

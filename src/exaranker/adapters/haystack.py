@@ -17,8 +17,8 @@ from exaranker.rank.reranker import RankedPassage, Reranker
 class ExaRanker:
     """Ranks documents by log-odds of relevance; of documents with one id the one that scored best is taken.
 
-    The metadata of the best `explain` have an `explanation`. The checkpoint (None is the
-    ranker in the box) is read when the component is first used.
+    The metadata of the best `explain` have an `explanation`. The checkpoint is read when the component is first used;
+    None is the ranker in the box.
 
     Raises:
         TypeError: a document has no text.

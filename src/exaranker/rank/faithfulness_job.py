@@ -15,7 +15,7 @@ from exaranker.logs import warn
 from exaranker.rank.faithfulness import ExplainedPassage, measure
 from exaranker.rank.inputs import check_lengths
 from exaranker.rank.job import job_key
-from exaranker.rank.reranker import Reranker
+from exaranker.rank.reranker import RankingJob, Reranker
 from exaranker.resume import Partial, chunked
 from exaranker.texts.rows import read_texts
 
@@ -28,21 +28,14 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class FaithfulnessJob:
+class FaithfulnessJob(RankingJob):
     """What `exaranker faithfulness` is given."""
 
-    checkpoint: Path | None  # None is the ranker in the box
     queries: Path
     passages: Path
     explanations: Path  # JSONL, as `exaranker rerank --explain_top_k` writes it
     output: Path
     plot: Path | None = None
-    max_length: int | None = None  # of an input, in tokens; None is the model's own, else 512
-    token_budget: int | None = None
-    dtype: str | None = None
-    base: Path | None = None  # of an adapter, if it is not where it was in training
-    template: str | None = None  # of a Hugging Face model that is not known by name
-    engine: str | None = None
 
 
 def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
@@ -55,15 +48,7 @@ def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
     read = (job.queries, job.passages, job.explanations, job.checkpoint)
     with claim_outputs(job.output, job.plot, inputs=read):
         rows, pairs = _read(job)
-        reranker = Reranker.from_checkpoint(
-            job.checkpoint,
-            max_length=job.max_length,
-            token_budget=job.token_budget,
-            dtype=job.dtype,
-            base=job.base,
-            template=job.template,
-            engine=job.engine,
-        )
+        reranker = job.load()
         asked = {row["query_id"]: pair.query for row, pair in zip(rows, pairs, strict=True)}
         check_lengths(reranker.model, asked, reranker.max_length, job.queries)
         partial = Partial(job.output, sha256_json([VERSION, job_key(reranker)]))

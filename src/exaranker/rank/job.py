@@ -22,7 +22,7 @@ from exaranker.logs import warn
 from exaranker.rank.inputs import DEPTH_BY, Inputs, check_lengths, read_candidates, read_inputs, warn_of_unknown
 from exaranker.rank.long_documents import LONG, BestWindow, LongDocuments, Window, best_windows
 from exaranker.rank.merge import explanations_of
-from exaranker.rank.reranker import Explanation, Reranker, default_token_budget, pairs_at_once
+from exaranker.rank.reranker import Explanation, RankingJob, Reranker, default_token_budget, pairs_at_once
 from exaranker.rank.shards import Shard, Sizes, explanation_windows, of_shard, scoring_windows
 from exaranker.resume import Advance, Partial
 from exaranker.texts.rows import Title
@@ -34,10 +34,9 @@ PROBED = 8  # pairs that are explained before anything is scored, to see whether
 
 
 @dataclass(frozen=True)
-class RerankJob:
+class RerankJob(RankingJob):
     """What `exaranker rerank` is given."""
 
-    checkpoint: Path | None  # None is the ranker in the box
     queries: str | Path  # what `open_texts` reads: files, folders, ir_datasets ids, Lucene indexes
     passages: str | Path
     run: Path
@@ -46,12 +45,6 @@ class RerankJob:
     depth_by: str = DEPTH_BY[0]  # "score" or "rank": which of the run's columns says what is best
     ignore_identical_ids: bool = False  # leave out passages with their query's own id
     explain_top_k: int = 0  # passages of each query to explain
-    max_length: int | None = None  # of an input, in tokens; None is the model's own, else 512
-    token_budget: int | None = None
-    dtype: str | None = None
-    base: Path | None = None  # of an adapter, if it is not where it was in training
-    template: str | None = None  # of a Hugging Face model that is not known by name
-    engine: str | None = None
     title: Title = "first"  # where a passage's title is put
     long: str = LONG[0]  # how a document is scored that is longer than an input
     passage_length: int = LongDocuments.length  # tokens of its windows
@@ -95,15 +88,7 @@ def rerank(job: RerankJob) -> None:
     outputs = [job.target, *([job.explanations] if job.explain_top_k else [])]
     with claim_outputs(*outputs, inputs=(job.queries, job.passages, job.run, job.checkpoint)):
         inputs = _read(job)
-        reranker = Reranker.from_checkpoint(
-            job.checkpoint,
-            max_length=job.max_length,
-            token_budget=job.token_budget,
-            dtype=job.dtype,
-            base=job.base,
-            template=job.template,
-            engine=job.engine,
-        )
+        reranker = job.load()
         window = job.passage_length if job.documents.has_windows else 0
         check_lengths(reranker.model, inputs.queries, reranker.max_length, job.queries, window)
         warn_of_unknown(reranker.model, inputs)

@@ -284,6 +284,35 @@ class Reranker:
         return " ".join(self.model.tokenizer.decode(ids).split())
 
 
+@dataclass(frozen=True, kw_only=True)
+class RankingJob:
+    """What every job is given that ranks: which ranker, and how it is loaded, as `Reranker.from_checkpoint` says it."""
+
+    checkpoint: Path | None = None  # None is the ranker in the box
+    max_length: int | None = None
+    token_budget: int | None = None
+    dtype: str | None = None
+    base: Path | None = None
+    template: str | None = None
+    engine: str | None = None
+
+    def load(self) -> Reranker:
+        """The ranker.
+
+        Raises:
+            InputError: as `Reranker.from_checkpoint`.
+        """
+        return Reranker.from_checkpoint(
+            self.checkpoint,
+            max_length=self.max_length,
+            token_budget=self.token_budget,
+            dtype=self.dtype,
+            base=self.base,
+            template=self.template,
+            engine=self.engine,
+        )
+
+
 def default_token_budget() -> int:
     """Tokens per batch and device that fit the kind of device at hand."""
     return TOKEN_BUDGET.get(jax.default_backend(), ACCELERATOR_TOKEN_BUDGET)

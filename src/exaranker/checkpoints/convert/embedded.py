@@ -17,15 +17,27 @@ def embedded_ranker() -> Path:
     Raises:
         InputError: the package that ships the base's weights is not installed.
     """
-    llm, adapter = embedded_llm_dir(), embedded_ranker_dir()
-    base = cache_dir() / f"base-{llm.name}-{__version__}"
+    adapter, base = embedded_ranker_dir(), embedded_base()
     target = cache_dir() / f"{RANKER}-{sha256_json([base.name, model_digest(adapter)])[:16]}"
-    say(f"no checkpoint is named: the ranker in the box, {RANKER}, {'of' if has_checkpoint(target) else 'to'} {target}")
+    where = "in" if has_checkpoint(target) else "put into"
+    say(f"no checkpoint is named: the ranker in the box, {RANKER}, {where} {target}")
     if not has_checkpoint(target):
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        with hold(cache_dir() / f".{RANKER}.converting", target, wait=True):
-            if not has_checkpoint(base):
-                import_checkpoint(llm, "hf", base)
+        with hold(target.with_name(f".{target.name}.converting"), target, wait=True):
             if not has_checkpoint(target):
                 import_adapter(adapter, base, target)
+    return target
+
+
+def embedded_base() -> Path:
+    """MODEL_DIR of the embedded LLM itself, to fine-tune, made on first use.
+
+    Raises:
+        InputError: the package that ships its weights is not installed.
+    """
+    llm = embedded_llm_dir()
+    target = cache_dir() / f"base-{llm.name}-{__version__}"
+    if not has_checkpoint(target):
+        with hold(target.with_name(f".{target.name}.converting"), target, wait=True):
+            if not has_checkpoint(target):
+                import_checkpoint(llm, "hf", target)
     return target
