@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: that)",
     )
     parser.add_argument("--pairs", type=int, default=240, help="training pairs to explain (default: %(default)s)")
-    parser.add_argument("--train_steps", type=int, default=40, help="of each reranker (default: %(default)s)")
+    parser.add_argument("--train_steps", type=int, default=32, help="of each reranker (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> None:
