@@ -131,7 +131,8 @@ def run_or_reuse(stage: Stage, output: Path, counter: str) -> float:
     # -P: modules of the current folder, which may be called as ours or a library's, are not the pipeline's.
     command = [sys.executable, "-P", "-m", "exaranker.cli", *stage.words, *logs.flags()]
     if subprocess.run(command).returncode:
-        logs.fail("exaranker demo", f"the stage {stage.name!r} failed; the same command will continue there")
+        remedy = "the same command will continue there, with another --output_dir it begins anew"
+        logs.fail("exaranker demo", f"the stage {stage.name!r} failed; {remedy}")
         sys.exit(1)
     seconds = time.monotonic() - began
     write_json(record_path, {"key": key, "wrote": _digests(stage.writes), "seconds": seconds})
