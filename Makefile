@@ -47,10 +47,13 @@ imports: build/imports
 docs: build/imports
 	@NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build -q --strict --site-dir build/site && echo "the pages are in build/site"
 
-# Types are checked on the installed wheel: the folder mapping of setup.py is invisible to an editable checkout.
+# Types are checked on the installed wheel: the folder mapping of setup.py is invisible to an editable checkout. Programs
+# that no test runs (benchmarks, experiments) are checked against it.
 types: dist
 	@rm -rf build/installed && $(RUN)/python -m pip install -q --no-deps --target build/installed dist/*.whl
-	@cd build/installed && MYPYPATH=. ../../$(RUN)/mypy --config-file ../../pyproject.toml -p exaranker
+	@cd build/installed && MYPYPATH=. ../../$(RUN)/mypy --config-file ../../pyproject.toml -p exaranker && \
+	  MYPYPATH=.:../../benchmarks ../../$(RUN)/mypy --config-file ../../pyproject.toml \
+	  ../../benchmarks/*.py ../../scripts/*.py ../../scripts/experiments/*.py
 
 dist: setup
 	@rm -rf dist && $(RUN)/python -m build -q --no-isolation

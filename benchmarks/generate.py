@@ -22,8 +22,9 @@ from jaxtyping import Int32
 from rerank import SHAPES, SMOLLM2, interval, make_model
 
 from exaranker.files import write_json
+from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.length_buckets import pad_batch, static_length
-from exaranker.rank.reranker import QueryPassage, Reranker
+from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import explanation_prefix
 from exaranker.texts.rows import read_texts

@@ -51,7 +51,7 @@ def delivered(dataset: Path, pack: bool, seconds: float = 5.0) -> Figure:
     tokens, began, spent = 0, time.monotonic(), time.process_time()
     while time.monotonic() - began < seconds:
         arrays = next(batches).arrays
-        tokens += sum(np.count_nonzero(arrays[f"{side}_tokens"]) for side in ("encoder_input", "decoder_target"))
+        tokens += sum(int(np.count_nonzero(arrays[f"{side}_tokens"])) for side in ("encoder_input", "decoder_target"))
     how = "packed" if pack else "padded"
     return Figure(f"input, {how}", tokens / (time.process_time() - spent), "tokens/CPU-s")
 

@@ -13,8 +13,9 @@ import torch
 import transformers as hf
 from jaxtyping import Float32, Int32
 
+from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.length_buckets import length_batches
-from exaranker.rank.reranker import QueryPassage, Reranker
+from exaranker.rank.reranker import Reranker
 
 Score = Callable[[Sequence[QueryPassage]], np.ndarray]
 Logits = Callable[[Int32[np.ndarray, "rows length"]], Float32[np.ndarray, "rows vocab"]]  # of the first answer token
@@ -109,7 +110,8 @@ def _forward(view: Any, generator: Any, tokens: Int32[np.ndarray, "rows length"]
 
 def scorer(logits: Logits, budget: int, reranker: Reranker) -> Score:
     """Log-odds of all pairs, batched and padded as we do it."""
-    irrelevant, relevant = reranker.model.card.label_ids or ()
+    assert reranker.model.card.label_ids is not None
+    irrelevant, relevant = reranker.model.card.label_ids
 
     def score(pairs: Sequence[QueryPassage]) -> np.ndarray:
         scores = np.empty(len(pairs), np.float32)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -35,14 +35,16 @@ from exaranker.devices.flops import forward_flops
 from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.files import write_json
 from exaranker.models.t5 import T5Config
-from exaranker.rank.reranker import QueryPassage, Reranker
+from exaranker.rank.arguments import QueryPassage
+from exaranker.rank.loaded_model import LoadedModel
+from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import EXARANKER, TEMPLATES
 from exaranker.texts.rows import read_texts
 from exaranker.tokenization import load_tokenizer
 from exaranker.trec import read_run
 
-V1_0 = {"mlp_activations": ("relu",), "logits_via_embedding": True, "scale_logits": True}
+V1_0: dict[str, Any] = {"mlp_activations": ("relu",), "logits_via_embedding": True, "scale_logits": True}
 SHAPES = {
     "t5-small": T5Config(32128, 512, 8, 6, 6, 64, 2048, **V1_0),
     "t5-base": T5Config(32128, 768, 12, 12, 12, 64, 3072, **V1_0),
@@ -131,7 +133,7 @@ def _timed(score: Score, pairs: Sequence[QueryPassage], clock: Callable[[], floa
 def product_flops(seconds: float = 2.0) -> float:
     """FLOP per CPU-second of torch's fp32 product of a T5-base MLP, the best of as many as fit."""
     a, b = torch.ones((1024, 768)), torch.ones((768, 3072))
-    spent = []
+    spent: list[float] = []
     while sum(spent) < seconds:
         began = time.process_time()
         a @ b
@@ -173,6 +175,7 @@ def compare(
 def _flops(reranker: Reranker, pairs: Sequence[QueryPassage]) -> float:
     """What the model needs for all pairs without padding: an encoder and one decoder step, or a prompt."""
     model = reranker.model
+    assert isinstance(model, LoadedModel)  # of our own engine in fp32
     config, params = model.card.config, model.params
     lengths = [len(reranker.encode(*pair)) for pair in pairs]
     if models.family_of(config).is_decoder_only:

@@ -28,13 +28,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-from rerank import SHAPES, random_model
+from rerank import SHAPES, make_model
 
 from exaranker.files import write_json
 from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.texts.rows import read_texts
-from exaranker.tokenization import load_tokenizer
 
 SAME = {"float32": 1e-3, "bfloat16": 0.1}  # of log-odds: batches of other shapes round elsewhere
 PATIENCE = 600  # seconds: on a slow machine the last requests of all clients wait for each other
@@ -223,9 +222,8 @@ def main() -> None:
     args = parser.parse_args()
     queries = list(islice(read_texts(sample / "queries.tsv").values(), args.queries))
     passages = list(islice(read_texts(sample / "passages.tsv").values(), 100))
-    tokenizer = load_tokenizer(sample / "spiece.model")
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = args.checkpoint or random_model(SHAPES[args.shape], tokenizer, Path(folder))[0]
+        checkpoint = args.checkpoint or make_model(args.shape, sample / "spiece.model", Path(folder))[0]
         figures = measure(checkpoint, Texts(queries, passages, SAME[args.dtype]), args)
     for name, value in figures.items():
         print(f"{name:42} {json.dumps(value)}")

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,16 @@ def main() -> None:
     )
     args = parser.parse_args()
     cells: dict[str, Cell] = read_json(args.json) if args.json.exists() else {}
-    keys = [f"{step} {model} {name}" for step in args.steps for model in args.models for name in args.topologies]
-    for key in keys:
+    asked = {
+        f"{step} {model} {topology}": (step, model, topology)
+        for step, model, topology in product(args.steps, args.models, args.topologies)
+    }
+    for key, (step, model, topology) in asked.items():
         if key not in cells or "error" in cells[key]:
-            cells[key] = compile_cell(*key.split(), args.recipe, args.libtpu, args.timeout)
+            cells[key] = compile_cell(step, model, topology, args.recipe, args.libtpu, args.timeout)
             print(key, cells[key], file=sys.stderr, flush=True)
             write_json(args.json, cells)
-    print(table({key: cells[key] for key in keys}))
+    print(table({key: cells[key] for key in asked}))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from exaranker.train.setup import abstract_batch, assemble, layout
 
 RERANK_LENGTH = 128  # the bucket of MS MARCO's mean input
 # The recipe as it is, then with less and less memory, until it fits.
-LAYOUTS = (
+LAYOUTS: tuple[dict[str, Any], ...] = (
     {},
     {"REMAT": "'full'"},
     {"REMAT": "'full'", "MESH_FSDP": "{devices}"},
@@ -141,7 +141,8 @@ def costs(program: Program) -> tuple[float, float]:
     once, twice = (_counted(program.lower(model)) for model in shallow)
     (depth,) = {getattr(program.model, field) for field in family.depths}  # of every stack the same
     more = depth - 1
-    return tuple(program.microbatches * (a + more * (b - a)) for a, b in zip(once, twice, strict=True))  # type: ignore[return-value]
+    flops, moved = (program.microbatches * (a + more * (b - a)) for a, b in zip(once, twice, strict=True))
+    return flops, moved
 
 
 def _counted(lowered: Any) -> tuple[float, float]:

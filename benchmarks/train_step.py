@@ -47,7 +47,7 @@ class Worker:
         script = str(Path(__file__).with_name("train_worker.py"))
         command = [sys.executable, script, engine, shape, dtype, str(steps)]
         one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process: Any = subprocess.Popen(command, env=os.environ | one_thread, **pipes)
         self.setup = self._read()
 

@@ -18,7 +18,7 @@ from exaranker.models import ModelConfig, family_of
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
 
-V1_0 = {"mlp_activations": ("relu",), "logits_via_embedding": True, "scale_logits": True}
+V1_0: dict[str, Any] = {"mlp_activations": ("relu",), "logits_via_embedding": True, "scale_logits": True}
 SHAPES: dict[str, ModelConfig] = {
     "t5-small": T5Config(32128, 512, 8, 6, 6, 64, 2048, **V1_0),
     "t5-base": T5Config(32128, 768, 12, 12, 12, 64, 3072, **V1_0),

@@ -14,7 +14,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -29,7 +29,14 @@ from exaranker.train.optimizers import AdamW
 from exaranker.train.setup import abstract_batch, assemble, layout
 
 ROWS = 2  # per device
-SIZES = {"vocab_size": 512, "emb_dim": 128, "num_heads": 4, "head_dim": 32, "mlp_dim": 256, "dtype": "float32"}
+SIZES: dict[str, Any] = {
+    "vocab_size": 512,
+    "emb_dim": 128,
+    "num_heads": 4,
+    "head_dim": 32,
+    "mlp_dim": 256,
+    "dtype": "float32",
+}
 MODELS: dict[str, ModelConfig] = {
     "t5": T5Config(num_encoder_layers=1, num_decoder_layers=1, **SIZES),
     "decoder": DecoderConfig(num_kv_heads=2, num_layers=1, logits_via_embedding=False, **SIZES),

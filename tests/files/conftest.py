@@ -32,6 +32,7 @@ def store(scheme: str) -> Iterator[Any]:
 @contextmanager
 def _s3() -> Iterator[Any]:
     import s3fs
+    from moto.s3.models import s3_backends
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(port=0, verbose=False)
@@ -42,6 +43,7 @@ def _s3() -> Iterator[Any]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         yield s3fs.S3FileSystem(use_listings_cache=False)
     s3fs.S3FileSystem.clear_instance_cache()
+    s3_backends.reset()  # which outlive the server
     server.stop()
 
 

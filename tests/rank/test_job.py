@@ -39,10 +39,9 @@ def words(folder: Path, checkpoint: Path, *flags: str) -> list[str]:
 
 
 def job(folder: Path, checkpoint: Path, **options: Any) -> RerankJob:
-    return RerankJob(
-        checkpoint, folder / "queries.tsv", folder / "passages.tsv", folder / "run.trec", folder / "out.trec",
-        max_length=128, **options,
-    )  # fmt: skip
+    files = {name: folder / f"{name}.tsv" for name in ("queries", "passages")}
+    run, output = folder / "run.trec", folder / "out.trec"
+    return RerankJob(checkpoint=checkpoint, **files, run=run, output=output, max_length=128, **options)
 
 
 def texts_of(folder: Path) -> Inputs:
