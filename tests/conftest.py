@@ -209,6 +209,6 @@ def _messages_as_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[webdriver.Chrome]":
     """Debian's Chromium, as it takes the pictures of docs/."""
-    driver = load(SAMPLE.parents[1] / "scripts/report_images.py").chromium()
+    driver = load(SAMPLE.parents[1] / "scripts/screenshots.py").chromium()
     yield driver
     driver.quit()

@@ -41,6 +41,11 @@ def printed_by(code: str) -> str:
     return printed.getvalue()
 
 
+def test_the_readme_fits_into_120_columns() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert [line for line in lines if len(line) > 120] == []
+
+
 def test_quick_commands_print_what_the_pages_say(
     run_docs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,3 +103,23 @@ def test_a_table_has_the_mean_over_seeds(tmp_path):
     arm = next(line.split() for line in printed.splitlines() if line.startswith("arm"))
     assert [float(cell) for cell in arm[1:3]] == [0.75, 0.5]
     assert "seeds: arm 2" in printed
+
+
+def test_explanations_are_held_to_the_filters(tmp_path):
+    """Of four one repeats itself, and one argues for the other label."""
+    (tmp_path / "queries.tsv").write_text("1\twhere does the nile begin\n")
+    (tmp_path / "passages.tsv").write_text("a\tThe Nile begins in Burundi.\nb\tRivers end in seas.\n")
+    texts = (
+        ("a", 1.0, "The passage names the place where the river starts."),
+        ("a", 1.0, "The passage is not relevant to the question."),
+        ("b", -1.0, "The passage does not answer the question."),
+        ("b", -1.0, "it says it says it says it says it says it says it says"),
+    )
+    rows = [{"query_id": "1", "doc_id": doc, "score": score, "explanation": text} for doc, score, text in texts]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = ["--queries", tmp_path / "queries.tsv", "--passages", tmp_path / "passages.tsv"]
+    printed = run_script("explanations.py", tmp_path / "rows.jsonl", *files)
+    counts = {line[:31].strip(): line.split("]")[1].split() for line in printed.splitlines()[1:]}
+    assert counts["labelled relevant"] == ["2", "of", "4"]
+    assert counts["repetition"] == counts["contradiction"] == ["1", "of", "4"]
+    assert counts["neither repetition nor contradiction"[:31].strip()] == ["2", "of", "4"]
