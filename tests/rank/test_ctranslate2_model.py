@@ -8,12 +8,16 @@ import pytest
 from scipy.stats import kendalltau
 
 from exaranker import models
+from exaranker.checkpoints.convert import ctranslate2
 from exaranker.cli import main
+from exaranker.devices import processor
 from exaranker.errors import InputError
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma import T5GemmaConfig
+from exaranker.rank.ctranslate2_model import CTranslate2Model
+from exaranker.rank.engines import fitting_engine
 from exaranker.rank.reranker import Reranker
 
 pytest.importorskip("ctranslate2")
@@ -106,3 +110,39 @@ def test_what_it_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         load(save_as(tmp_path / "model", config), **options)
+
+
+@pytest.mark.parametrize(
+    ("has_units", "dtype", "engine"),
+    [(False, None, "ctranslate2"), (True, None, "jax"), (False, "float32", "jax"), (True, "int8", "ctranslate2")],
+)
+def test_the_engine_is_chosen_by_what_the_processor_has(
+    has_units: bool, dtype: str | None, engine: str, save_as: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: has_units)
+    checkpoint = save_as(tmp_path / "t5", T5Config(**{**T5, "dtype": "bfloat16"}))
+    assert fitting_engine(checkpoint, dtype) == engine
+
+
+def test_without_units_for_bf16_scores_are_those_of_float32(
+    save_as: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_score: float
+) -> None:
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: False)
+    checkpoint = save_as(tmp_path / "t5", T5Config(**{**T5, "dtype": "bfloat16"}))
+    reranker = load(checkpoint)
+    assert isinstance(reranker.model, CTranslate2Model)
+    exact = list(load(checkpoint, engine="jax", dtype="float32").score(PAIRS))
+    assert list(reranker.score(PAIRS)) == pytest.approx(exact, abs=same_score)
+
+
+@pytest.mark.parametrize("name", ["float32", "t5gemma", "not installed"])
+def test_what_ctranslate2_is_not_needed_or_there_for_stays_in_jax(
+    name: str, save_as: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: False)
+    config: models.ModelConfig = T5Config(**{**T5, "dtype": "float32" if name == "float32" else "bfloat16"})
+    if name == "t5gemma":
+        config = T5GemmaConfig(**{**T5, "num_kv_heads": 1, "dtype": "bfloat16"})
+    if name == "not installed":
+        monkeypatch.setattr(ctranslate2, "find_spec", lambda name: None)
+    assert fitting_engine(save_as(tmp_path / "model", config), None) == "jax"

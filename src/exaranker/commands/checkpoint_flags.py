@@ -41,7 +41,8 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--engine",
         choices=("jax", "ctranslate2"),
-        help="what scores; ctranslate2: on a CPU, in float32 or int8 (default: jax, or what --dtype needs)",
+        help="what scores; ctranslate2: on a CPU, in float32 or int8 (default: jax; ctranslate2 for int8, and "
+        "where a CPU without units for bf16 has to compute in float32)",
     )
 
 

@@ -5,6 +5,7 @@ versions. A killed conversion leaves none, and a second process waits.
 """
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def converted(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | 
     Raises:
         InputError: CTranslate2 computes no such model or type, a package is missing, or an adapter's base is not there.
     """
-    _refuse_unknown(card, dtype, checkpoint)
+    if problem := _problem(card, dtype):
+        hint = "give --dtype float32" if dtype == "int8" and family_of(card.config).is_decoder_only else IN_JAX
+        raise InputError(problem, path=checkpoint, hint=hint)
     version = require("ctranslate2", EXTRA).__version__
     known = [__version__, version, dtype, card.to_json(), weights_digest(checkpoint)]
     target = cache_dir() / f"ctranslate2-{sha256_json(known)[:16]}"
@@ -47,22 +50,24 @@ def converted(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | 
     return target / "model"
 
 
-def _refuse_unknown(card: ModelCard, dtype: str, checkpoint: Path) -> None:
+def is_convertible(card: ModelCard, dtype: str) -> bool:
+    """Whether CTranslate2 computes the model in this type, and it and its converter are installed."""
+    return not _problem(card, dtype) and all(map(find_spec, ("ctranslate2", "transformers", "torch")))
+
+
+def _problem(card: ModelCard, dtype: str) -> str:
+    """What CTranslate2 does not compute of it, if anything."""
     config: Any = card.config
     kind = exported_as(config).model_type
-    is_decoder = family_of(config).is_decoder_only
-    problem = ""
     if dtype not in DTYPES:
-        problem = f"CTranslate2 computes in {' or '.join(DTYPES)} here, not in {dtype}"
-    elif kind not in MODEL_TYPES:
-        problem = f"no CTranslate2 for this model ({kind}): it is there for {', '.join(MODEL_TYPES)}"
-    elif kind in ("llama", "qwen2") and config.num_heads * config.head_dim != config.emb_dim:
-        problem = f"CTranslate2 takes emb_dim / num_heads as the width of a {kind}'s head, here it is {config.head_dim}"
-    elif is_decoder and dtype == "int8":
-        problem = "int8 loses the ranking of a decoder-only model (SmolLM2: Kendall tau 0.53 to fp32)"
-    if problem:
-        hint = "give --dtype float32" if is_decoder and dtype == "int8" else IN_JAX
-        raise InputError(problem, path=checkpoint, hint=hint)
+        return f"CTranslate2 computes in {' or '.join(DTYPES)} here, not in {dtype}"
+    if kind not in MODEL_TYPES:
+        return f"no CTranslate2 for this model ({kind}): it is there for {', '.join(MODEL_TYPES)}"
+    if kind in ("llama", "qwen2") and config.num_heads * config.head_dim != config.emb_dim:
+        return f"CTranslate2 takes emb_dim / num_heads as the width of a {kind}'s head, here it is {config.head_dim}"
+    if dtype == "int8" and family_of(config).is_decoder_only:
+        return "int8 loses the ranking of a decoder-only model (SmolLM2: Kendall tau 0.53 to fp32)"
+    return ""
 
 
 def _convert(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | None, target: Path) -> None:
