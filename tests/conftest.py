@@ -59,6 +59,9 @@ def pytest_unconfigure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come last, or first without a budget of time: then no worker waits for the other."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path in slow) is (BUDGET is not None))
 

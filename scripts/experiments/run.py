@@ -103,7 +103,7 @@ def train(name: str, arm: dict[str, Any], seed: int, steps: int, output: Path) -
         "EXPLANATION_WEIGHT": arm.get("explanation_weight", 1.0),
         "RANDOM_SEED": seed,
         "TRAIN_STEPS": steps,
-    }
+    } | arm.get("macros", {})
     options = words("train --gin_file", HERE / "smollm2.gin")
     options += ["--gin_search_paths", f"{ROOT}/gin,{ROOT}/t5x_configs"]
     bindings = [f"--gin.{macro}={value!r}" for macro, value in macros.items()]
