@@ -1,5 +1,7 @@
 """How far two computations of the same numbers may lie apart, from the arithmetic alone (CONTRIBUTING.md)."""
 
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,3 +31,25 @@ def assert_equal_but_for_rounding(one: Any, other: Any, terms: int, dtype: str =
     expected = np.asarray(other, np.float64)
     largest = float(np.abs(expected).max(initial=0.0))
     np.testing.assert_allclose(np.asarray(one, np.float64), expected, rtol=0, atol=rounding(terms, largest, dtype))
+
+
+def moved_by_rounding(outputs: Callable[[Any], Sequence[Any]], model: Any, terms: int) -> list[float]:
+    """How far two computations of each array that a torch model gives may lie apart, through all its layers.
+
+    A sum of `terms` products in fp32 is the exact sum of weights that are off by sqrt(terms) u, one standard deviation
+    (its backward error). How far the entries move when all weights are off by it, with either sign, is measured with
+    four draws. Four standard deviations of what moves, or the largest where entries differ in size, is one
+    computation's share, as above. Weights are moved 1,024 times as far and what moves is divided by it: beside that,
+    the measurement's own roundings are nothing.
+    """
+    far, signs = 1024, np.random.default_rng(0)
+    expected = [np.asarray(array, np.float64) for array in outputs(model)]
+    moved: list[list[Any]] = [[] for _ in expected]
+    for _ in range(4):
+        off = copy.deepcopy(model)
+        for weight in off.parameters():
+            drawn = weight.new_tensor(signs.choice([-1.0, 1.0], tuple(weight.shape)))
+            weight.data.mul_(1 + far * terms**0.5 * UNIT_ROUNDOFF["float32"] * drawn)
+        for one, other, found in zip(outputs(off), expected, moved, strict=True):
+            found.append((np.asarray(one) - other) / far)
+    return [2 * max(4 * float(np.sqrt(np.mean(np.square(found)))), float(np.abs(found).max())) for found in moved]

@@ -101,19 +101,10 @@ def folder(request, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def tolerance(rounding, folder) -> float:
-    """How far two computations of the logits may lie apart.
-
-    A sum of TERMS products in fp32 is the exact sum of weights that are off by sqrt(TERMS) u, one standard deviation
-    (its backward error: see rounding.py, which takes four of them for each of two sums). How far the logits move when
-    all weights are off by it, with either sign, is measured in fp64; the largest of so many logits is at four standard
-    deviations already, and there are two computations.
-    """
-    model = peft.PeftModel.from_pretrained(base_model(next(folder.glob("hf_*"))), folder / "adapter").double()
-    exact, signs = their_logits(model), np.random.default_rng(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(1 + rounding.rounding(TERMS, 1.0) / 8 * torch.tensor(signs.choice([-1.0, 1.0], weight.shape)))
-    return 2 * float(np.abs(their_logits(model) - exact).max())
+    """How far two computations of the logits may lie apart."""
+    model = peft.PeftModel.from_pretrained(base_model(next(folder.glob("hf_*"))), folder / "adapter")
+    [found] = rounding.moved_by_rounding(lambda model: [their_logits(model)], model, TERMS)
+    return found
 
 
 def test_an_adapter_of_peft_has_its_logits(tolerance, folder):
