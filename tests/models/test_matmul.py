@@ -47,12 +47,13 @@ def test_product_and_gradients(rounding, shapes, dtype, transpose):
 
 
 @pytest.mark.parametrize("transpose", [False, True], ids=["plain", "transposed"])
-def test_an_fp32_product_with_a_bf16_operand_keeps_17_bits_of_the_other(transpose):
+def test_an_fp32_product_with_a_bf16_operand_keeps_17_bits_of_the_other(rounding, transpose):
     random = np.random.default_rng(0)
     a, b = random.standard_normal((5, 64)).astype(np.float32), rounded(random.standard_normal((64, 3)), "bfloat16")
     stored = jnp.asarray(b, jnp.bfloat16)
     product = matmul_transposed(a, stored.T, "float32") if transpose else matmul(a, stored, "float32")
-    assert (np.abs(product - a @ b) <= 2.0**-17 * (np.abs(a) @ np.abs(b)) + 1e-6).all()
+    summed = rounding.rounding(2 * 64, np.abs(a @ b).max())  # of both halves
+    assert (np.abs(product - a @ b) <= 2.0**-17 * (np.abs(a) @ np.abs(b)) + summed).all()
 
 
 MODELS = {
@@ -62,7 +63,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
-def test_a_models_gradient_in_bfloat16_points_where_the_fp32_gradient_does(config):
+def test_a_models_gradient_in_bfloat16_points_where_the_fp32_gradient_does(rounding, config):
     tokens = np.random.default_rng(0).integers(2, 96, (4, 16))
     batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
     exact, rough = (models.build(dataclasses.replace(config, dtype=dtype)) for dtype in ("float32", "bfloat16"))
@@ -75,5 +76,6 @@ def test_a_models_gradient_in_bfloat16_points_where_the_fp32_gradient_does(confi
         return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(params))])
 
     a, b = gradient(exact), gradient(rough)
-    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= 0.999
-    assert np.linalg.norm(b) == pytest.approx(np.linalg.norm(a), rel=0.02)
+    # As vectors, which bounds both their angle and their lengths.
+    most = rounding.rounding(config.mlp_dim, 1.0, "bfloat16") / 2  # one of the two is exact
+    assert np.linalg.norm(b - a) <= most * np.linalg.norm(a)

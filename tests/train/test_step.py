@@ -21,7 +21,8 @@ from exaranker.train.step import TrainState, make_eval_step, make_train_step
 
 SHAPE: dict[str, Any] = {"vocab_size": 64, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 24}
 T5_SHAPE = {**SHAPE, "num_encoder_layers": 2, "num_decoder_layers": 2, "dtype": "float32", "dropout_rate": 0.0}
-V1_0 = {"mlp_activations": ("relu",), "logits_via_embedding": True, "scale_logits": True}
+# Without its relu, whose kinks no difference of losses may straddle; relu's gradient is jax's own.
+V1_0 = {"mlp_activations": ("gelu",), "logits_via_embedding": True, "scale_logits": True}
 FAMILIES: dict[str, models.ModelConfig] = {
     "t5_1_0": T5Config(**T5_SHAPE, **V1_0),
     "t5_1_1": T5Config(**T5_SHAPE),
@@ -96,11 +97,10 @@ def test_every_tensor_s_gradient_is_the_slope_of_the_loss(rounding, family):
     """Along each tensor's own gradient, by central differences of the loss, in fp32.
 
     The step moves the loss by 0.002 at most and the tensor by half a percent of its length: smaller ones drown in
-    fp32's rounding of the loss, larger ones in curvature. Of the slope, rounding leaves as much as of two losses, over
-    their distance; relu's kinks make 1.6 % in the worst tensor.
+    fp32's rounding of the loss, larger ones in curvature: of a central difference that is the square of the step, some
+    (0.005)^2. Of the slope, rounding leaves as much as of two losses, over their distance.
     """
     config, params, gradient = family
-    kinks = 0.03 if "relu" in config.mlp_activations else 0.0
     evaluate = jax.jit(make_eval_step(models.build(config), LOSS))
     batch = batch_for(config)
     flat, slopes = flatten_dict(params, sep="/"), flatten_dict(gradient.values, sep="/")
@@ -113,7 +113,7 @@ def test_every_tensor_s_gradient_is_the_slope_of_the_loss(rounding, family):
         ]
         slope = (losses[0] - losses[1]) / (2 * step)
         rounded = rounding.rounding(64, gradient.loss) / (2 * step)  # pieces
-        np.testing.assert_allclose(slope, norm, rtol=kinks, atol=rounded, err_msg=name)
+        np.testing.assert_allclose(slope, norm, rtol=0, atol=rounded, err_msg=name)
 
 
 @EACH_KIND
@@ -167,10 +167,9 @@ def test_bf16_gradients_point_where_fp32_ones_do(rounding, family):
     ours, theirs = (
         jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(one.values)]) for one in (found, gradient)
     )
-    cosine = jnp.vdot(ours, theirs) / jnp.linalg.norm(ours) / jnp.linalg.norm(theirs)
-    assert cosine >= 0.99
-    rtol = rounding.rounding(64, 1.0, "bfloat16") / 2  # pieces; one of the two is exact
-    np.testing.assert_allclose(jnp.linalg.norm(ours), jnp.linalg.norm(theirs), rtol=rtol)
+    # As vectors: so far apart, 0.0625 of their length, their cosine is 0.998 at least.
+    most = rounding.rounding(64, 1.0, "bfloat16") / 2  # pieces; one of the two is exact
+    assert jnp.linalg.norm(ours - theirs) <= most * jnp.linalg.norm(theirs)
 
 
 @EACH_KIND

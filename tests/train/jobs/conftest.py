@@ -55,12 +55,13 @@ class Runs:
         self._started.append(Run(directory, command, {**os.environ, **cache}, log))
         return self._started[-1]
 
-    def start_job(self, name: str, count: int, **bindings: Any) -> "list[Run]":
+    def start_job(self, name: str, count: int, *flags: str, **bindings: Any) -> "list[Run]":
         """Starts one run in `count` processes that meet on this machine; each reads a stream of the data."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         shared = ["--coordinator_address", address, "--process_count", str(count), "--heartbeat_timeout", "30"]
+        shared += flags
         return [self.start(name, *shared, "--process_index", str(index), **bindings) for index in range(count)]
 
     def close(self) -> None:
