@@ -33,6 +33,17 @@ def assert_equal_but_for_rounding(one: Any, other: Any, terms: int, dtype: str =
     np.testing.assert_allclose(np.asarray(one, np.float64), expected, rtol=0, atol=rounding(terms, largest, dtype))
 
 
+def assert_same_parameters(one: Any, other: Any, steps: int, rate: float, terms: int) -> None:
+    """After `steps` updates: each addition rounds a parameter, each update is off by sums of `terms` squares.
+
+    An update is `rate` times the parameters' RMS times at most 8, since its own RMS is at most 1.
+    """
+    ours, theirs = np.asarray(one), np.asarray(other)
+    size = max(float(np.sqrt(np.mean(np.square(theirs)))), 1.0)
+    atol = steps * rate * size * 8 * rounding(terms, 1.0)
+    np.testing.assert_allclose(ours, theirs, rtol=rounding(steps, 1.0), atol=atol)
+
+
 def moved_by_rounding(outputs: Callable[[Any], Sequence[Any]], model: Any, terms: int) -> list[float]:
     """How far two computations of each array that a torch model gives may lie apart, through all its layers.
 

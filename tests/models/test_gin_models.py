@@ -66,7 +66,7 @@ def test_number_of_parameters(name):
     config = gin.query_parameter("%MODEL").scoped_configurable_fn()
     assert config == models.config_from_json(models.config_to_json(config))
     name = name.replace("flan_t5", "t5_1_1").replace("t5_1_1_lm100k", "t5_1_1")
-    assert millions_of_parameters(config) == pytest.approx(PARAMETERS[name], abs=0.05)
+    assert millions_of_parameters(config) == pytest.approx(PARAMETERS[name], abs=0.1)
 
 
 def millions_of_parameters(config):

@@ -1,7 +1,5 @@
 """Optimizers against the papers' update rules, written out in numpy."""
 
-from types import ModuleType
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,16 +37,6 @@ def last_update(config: Adafactor, start: np.ndarray, gradients: list[np.ndarray
     return np.asarray(updates["kernel"])
 
 
-def assert_same_parameters(rounding: ModuleType, ours: np.ndarray, theirs: np.ndarray, rate: float, terms: int) -> None:
-    """After a step per gradient: each addition rounds a parameter, each update is off by sums of `terms` squares.
-
-    An update is `rate` times the parameters' RMS times at most 8, since its own RMS is at most 1.
-    """
-    steps, size = len(GRADIENTS), max(rms(theirs), 1.0)
-    atol = steps * rate * size * 8 * rounding.rounding(terms, 1.0)
-    np.testing.assert_allclose(ours, theirs, rtol=2 * 4 * steps**0.5 * rounding.UNIT_ROUNDOFF["float32"], atol=atol)
-
-
 def fp32(values: np.ndarray) -> jax.Array:
     return jnp.asarray(values, jnp.float32)
 
@@ -67,7 +55,7 @@ def test_adafactor_follows_the_paper_s_algorithm_with_t5x_s_constants(rounding):
         update = gradient / np.sqrt(np.outer(row, column) / row.mean())
         update /= max(1.0, rms(update) / 1.0)
         params -= 1e-3 * max(rms(params), 1e-3) * update
-    assert_same_parameters(rounding, optax_updates(Adafactor()), params, 1e-3, terms=MATRIX.size)
+    rounding.assert_same_parameters(optax_updates(Adafactor()), params, len(GRADIENTS), 1e-3, terms=MATRIX.size)
 
 
 def test_adafactor_s_other_constants_are_t5x_s(rounding):
@@ -108,7 +96,7 @@ def test_scanned_layers_are_updated_as_unrolled_ones(rounding, clip_global_norm)
     unrolled = after(optimizer, unstack_layers(params), [unstack_layers(gradient) for gradient in gradients])
     count = sum(leaf.size for leaf in jax.tree.leaves(params))  # squares in the global norm
     jax.tree.map(
-        lambda ours, theirs: assert_same_parameters(rounding, ours, theirs, 1e-3, terms=count),
+        lambda ours, theirs: rounding.assert_same_parameters(ours, theirs, len(GRADIENTS), 1e-3, terms=count),
         unstack_layers(scanned),
         unrolled,
     )
@@ -121,7 +109,7 @@ def test_adamw_follows_the_paper_s_algorithm(rounding):
         second = 0.999 * second + 0.001 * gradient**2
         direction = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
         params = params - 3e-5 * (direction + 0.01 * params)
-    assert_same_parameters(rounding, optax_updates(AdamW()), params, 3e-5, terms=len(GRADIENTS))
+    rounding.assert_same_parameters(optax_updates(AdamW()), params, len(GRADIENTS), 3e-5, terms=len(GRADIENTS))
 
 
 def test_clipping_is_by_the_norm_of_all_gradients(rounding):
