@@ -51,6 +51,23 @@ UNCAPPED = {
     "final_logit_softcapping": None,
     "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
 }
+T5GEMMA2_SIDE = {
+    **{key: value for key, value in T5GEMMA_SIDE.items() if not key.endswith("softcapping")},
+    "sliding_window": 5,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e3},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e2},
+    },
+}
+# Six layers of the usual pattern; an even window is one token longer after than before.
+T5GEMMA2_SIX = {
+    **{key: value for key, value in T5GEMMA2_SIDE.items() if key not in ("layer_types", "rope_parameters")},
+    "sliding_window": 4,
+    "num_hidden_layers": 6,
+}
+T5GEMMA2_OTHER = {"num_attention_heads": 8, "head_dim": 8, "num_key_value_heads": 1, "num_hidden_layers": 7}
+VISION = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "patch_size": 14}
 GELU = {"feed_forward_proj": "gated-gelu"}
 VARIANTS = {
     "t5_1_0": (transformers.T5Config, T5_SHAPE),
@@ -65,6 +82,20 @@ VARIANTS = {
     "t5gemma_untied": (
         transformers.T5GemmaConfig,
         {"encoder": UNCAPPED, "decoder": UNCAPPED, "vocab_size": 160, "tie_word_embeddings": False},
+    ),
+    "t5gemma2": (
+        transformers.T5Gemma2Config,
+        {
+            "encoder": {"text_config": T5GEMMA2_SIDE, "vision_config": VISION, "eoi_token_index": 90},
+            "decoder": T5GEMMA2_SIDE,
+        },
+    ),
+    "t5gemma2_capped": (
+        transformers.T5Gemma2Config,
+        {
+            "encoder": {"text_config": {**T5GEMMA2_SIX, **T5GEMMA2_OTHER}, "vision_config": VISION},
+            "decoder": {**T5GEMMA2_SIX, "final_logit_softcapping": 2.0},
+        },
     ),
     "llama": (transformers.LlamaConfig, {**LLAMA_SHAPE, "tie_word_embeddings": True, "head_dim": 16}),
     "qwen2": (transformers.Qwen2Config, {**LLAMA_SHAPE, "tie_word_embeddings": False}),

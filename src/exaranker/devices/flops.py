@@ -59,8 +59,13 @@ def _positions(name: str, source: int, target: int) -> int:
     """How many positions of a row a parameter other than the head is multiplied with."""
     if not name.endswith(("kernel", "bias", "/a", "/b")):
         return 0
-    memory = "encoder_decoder_attention/key" in name or "encoder_decoder_attention/value" in name
-    return source if name.startswith("encoder/") or memory else target
+    if name.startswith("encoder/"):
+        return source
+    of_memory = {"encoder_decoder_attention": source, "merged_attention": source + target}
+    for attention, positions in of_memory.items():
+        if f"{attention}/key" in name or f"{attention}/value" in name:
+            return positions
+    return target
 
 
 def _attention(config: ModelConfig, lengths: Lengths) -> float:

@@ -1,6 +1,8 @@
 """Multi-head attention: masks, softmax in fp32, grouped queries, key/value caches."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from exaranker.models.layers import FAN_IN, Dense, Dropout, RMSNorm, capped, constrain
 from exaranker.models.matmul import matmul, matmul_transposed
-from exaranker.models.positions import rotate
+from exaranker.models.positions import Rope, rotate
 
 # Far below any logit, yet finite: a row that may attend to nothing (padding) averages instead of giving NaN.
 MASKED = -1e10
@@ -30,8 +32,18 @@ def causal_mask(
     return (query_positions[:, :, None] >= key_positions[:, None, :])[:, None]
 
 
+class Memory(NamedTuple):
+    """The encoded input, and which of it a query sees."""
+
+    encoded: Float[Array, "batch memory embed"]
+    mask: Bool[Array, "batch 1 query memory"]
+
+
 class SelfAttention(nn.Module):
-    """Attention of a sequence to itself; rotary if `rope_theta`, cached if called with `slots`.
+    """Attention of a sequence to itself; rotary if there are `ropes`, cached if called with `slots`.
+
+    Called with a `memory` it is merged with cross-attention (T5Gemma 2, arXiv 2512.14856): one softmax over the keys of
+    both, by the same weights. Those of the memory have no positions.
 
     T5 folds the usual 1/sqrt(head_dim) into the query's initial values; `logit_scale` puts it into the forward pass.
     """
@@ -46,8 +58,9 @@ class SelfAttention(nn.Module):
     logit_scale: float | None = None
     logit_cap: float | None = None
     qkv_bias: bool = False
-    rope_theta: float | None = None
+    ropes: tuple[Rope, ...] = ()  # by kind of layer
     qk_norm_epsilon: float | None = None  # each head's queries and keys are normalised
+    qk_norm_offset: float = 0.0
 
     @nn.compact
     def __call__(
@@ -57,34 +70,58 @@ class SelfAttention(nn.Module):
         bias: Float[Array, "1 heads query key"] | None = None,
         positions: Int[Array, "batch query"] | None = None,
         slots: Int[Array, "batch"] | None = None,
+        kind: Int[Array, ""] | int = 0,
+        memory: Memory | None = None,
     ) -> Float[Array, "batch query embed"]:
-        def project(name: str, heads: int) -> Float[Array, "batch query heads dim"]:
-            scale = 1.0 if self.logit_scale or name != "query" else self.head_dim**-0.5
-            return _heads(self.width, heads, self.head_dim, self.dtype, name, scale, self.qkv_bias)(x).reshape(
-                *x.shape[:2], heads, self.head_dim
-            )
+        projections, norms = self._projections(), self._norms()
 
-        query, key, value = (
-            project("query", self.num_heads),
-            project("key", self.num_kv_heads),
-            project("value", self.num_kv_heads),
-        )
-        if self.qk_norm_epsilon is not None:
-            query, key = (
-                RMSNorm("float32", self.qk_norm_epsilon, "kv", name=name)(x)
-                for name, x in (("query_norm", query), ("key_norm", key))
-            )
-        if self.rope_theta is not None:
+        def project(name: str, x: Array) -> Float[Array, "batch length heads dim"]:
+            heads = projections[name](x).reshape(*x.shape[:2], -1, self.head_dim)
+            return norms[name](heads) if name in norms else heads
+
+        query, key, value = (project(name, x) for name in projections)
+        if self.ropes:
             assert positions is not None
-            query, key = (rotate(x, positions, self.rope_theta, mask.shape[-1]) for x in (query, key))
+            query, key = (rotate(x, positions, self.ropes, mask.shape[-1], kind) for x in (query, key))
         if self.logit_scale is not None:
             query = query * self.logit_scale
         key, value = _by_head(key, self.dtype), _by_head(value, self.dtype)
         if slots is not None:
             key, value = self._cache("keys", key, slots, mask), self._cache("values", value, slots, mask)
+        if memory is not None:
+            key, value = (
+                jnp.concatenate([own, self._remember(name, partial(project, name, memory.encoded), slots)], axis=2)
+                for name, own in (("key", key), ("value", value))
+            )
+            own_mask = jnp.broadcast_to(mask, (*memory.mask.shape[:-1], mask.shape[-1]))
+            mask = jnp.concatenate([own_mask, memory.mask], axis=-1)
         dropout = Dropout(self.dropout_rate, self.train)
         context = attend(_by_head(query, self.dtype), key, value, mask, bias, self.dtype, dropout, self.logit_cap)
         return _output(self.num_heads * self.head_dim, self.width, self.dtype)(context)
+
+    def _projections(self) -> dict[str, Dense]:
+        heads = {"query": self.num_heads, "key": self.num_kv_heads, "value": self.num_kv_heads}
+        scales = {"query": 1.0 if self.logit_scale else self.head_dim**-0.5}
+        return {
+            name: _heads(self.width, n, self.head_dim, self.dtype, name, scales.get(name, 1.0), self.qkv_bias)
+            for name, n in heads.items()
+        }
+
+    def _norms(self) -> dict[str, RMSNorm]:
+        if self.qk_norm_epsilon is None:
+            return {}
+        return {
+            name: RMSNorm("float32", self.qk_norm_epsilon, "kv", self.qk_norm_offset, name=f"{name}_norm")
+            for name in ("query", "key")
+        }
+
+    def _remember(
+        self, name: str, read: Callable[[], Array], slots: Array | None
+    ) -> Float[Array, "batch heads memory dim"]:
+        """Keys or values of the memory; while generating, computed once only."""
+        if slots is None:
+            return _by_head(read(), self.dtype)
+        return self.variable("cache", f"memory_{name}s", lambda: _by_head(read(), self.dtype)).value
 
     def _cache(
         self, name: str, new: Float[Array, "batch heads query dim"], slots: Int[Array, "batch"], mask: Array

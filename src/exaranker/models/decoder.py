@@ -16,6 +16,7 @@ from exaranker.checks import ActivationType, DropoutRate, Macro, Positive, above
 from exaranker.errors import InputError
 from exaranker.models.attention import SelfAttention, attention_mask, causal_mask
 from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, vocabulary_logits
+from exaranker.models.positions import Rope
 from exaranker.models.stack import Remat, run_layers
 
 # Prompt tokens, next to the answer, that decide most of a score: in bf16, 200 passages of SmolLM2 ranked by all-bf16
@@ -86,7 +87,7 @@ class DecoderOnlyLayer(nn.Module):
             self.train,
             logit_scale=config.head_dim**-0.5,
             qkv_bias=config.qkv_bias,
-            rope_theta=config.rope_theta,
+            ropes=(Rope(config.rope_theta),),
             qk_norm_epsilon=config.layer_norm_epsilon if config.qk_norm else None,
             name="self_attention",
         )

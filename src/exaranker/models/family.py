@@ -11,9 +11,10 @@ from exaranker.models.decoder import DecoderConfig, DecoderOnly
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5, T5Config
 from exaranker.models.t5gemma import T5Gemma, T5GemmaConfig
+from exaranker.models.t5gemma2 import T5Gemma2, T5Gemma2Config
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER
 
-ModelConfig = T5Config | T5GemmaConfig | DecoderConfig | Qwen3Config
+ModelConfig = T5Config | T5GemmaConfig | DecoderConfig | Qwen3Config | T5Gemma2Config
 BatchShapes = dict[str, tuple[tuple[int, int], Any]]  # feature -> ((rows, length), dtype)
 
 
@@ -107,6 +108,7 @@ FAMILIES = {
     for family in (
         ModelFamily("t5", T5Config, T5, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
         ModelFamily("t5gemma", T5GemmaConfig, T5Gemma, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
+        ModelFamily("t5gemma2", T5Gemma2Config, T5Gemma2, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
         ModelFamily("decoder", DecoderConfig, DecoderOnly, DECODER_ONLY, ("num_layers",)),
         ModelFamily("qwen3", Qwen3Config, DecoderOnly, DECODER_ONLY, ("num_layers",)),
     )

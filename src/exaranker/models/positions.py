@@ -1,6 +1,8 @@
 """How attention knows about distance: T5's learned relative biases, and Llama's rotary embeddings."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -52,16 +54,29 @@ class RelativeBias(nn.Module):
         return jnp.take(table, buckets, axis=1)[None]
 
 
+class Rope(NamedTuple):
+    """The base of rotary frequencies, and what positions are divided by (linear scaling)."""
+
+    theta: float
+    factor: float = 1.0
+
+
 def rotate(
-    x: Float[Array, "batch length heads dim"], positions: Int[Array, "batch length"], theta: float, num_positions: int
+    x: Float[Array, "batch length heads dim"],
+    positions: Int[Array, "batch length"],
+    ropes: Sequence[Rope],
+    num_positions: int,
+    kind: Int[Array, ""] | int = 0,
 ) -> Float[Array, "batch length heads dim"]:
     """Rotates each pair (i, i + dim/2) by position * theta^(-2i/dim) (RoPE, arXiv 2104.09864), in fp32.
 
-    Positions are below `num_positions`: their angles are tables, or a CPU would compute cosines per layer and head.
+    Which of `ropes` is the layer's, its `kind` says, which may be known only when the layer runs. Positions are below
+    `num_positions`: their angles are tables, or a CPU would compute cosines per layer and head.
     """
     half = x.shape[-1] // 2
-    frequency = np.float32(theta) ** -(np.arange(half, dtype=np.float32) / half)
-    angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequency
-    cos, sin = (jnp.asarray(table)[positions][:, :, None] for table in (np.cos(angles), np.sin(angles)))
+    exponents = -(np.arange(half, dtype=np.float32) / half)
+    frequencies = np.stack([np.float32(theta) ** exponents / np.float32(factor) for theta, factor in ropes])
+    angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequencies[:, None]
+    cos, sin = (jnp.asarray(table)[kind, positions][:, :, None] for table in (np.cos(angles), np.sin(angles)))
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -1,4 +1,4 @@
-"""T5Gemma (arXiv 2504.06225): encoder-decoders made of Gemma 2's layers.
+"""T5Gemma (arXiv 2504.06225): encoder-decoders made of Gemma 2's layers. T5Gemma 2 (its own file) is made of the same.
 
 Rotary positions, grouped queries, a norm before and after every block, soft caps on attention and output logits, and
 attention that is local (a sliding window) in one layer and full in the next. Encoder and decoder may be of unlike size.
@@ -15,10 +15,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from exaranker.checks import ActivationType, DropoutRate, Macro, NotNegative, Positive, above, check
 from exaranker.errors import InputError
-from exaranker.models.attention import CrossAttention, SelfAttention, attention_mask
+from exaranker.models.attention import CrossAttention, Memory, SelfAttention, attention_mask
 from exaranker.models.encoder_decoder import Context, EncoderDecoder
 from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, capped, vocabulary_logits
+from exaranker.models.positions import Rope
 from exaranker.models.stack import Remat, run_layers
+
+Pattern = tuple[Literal["sliding", "full"], ...]  # of layers, repeated
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,13 @@ class T5GemmaConfig:
     query_scalar: Annotated[float, above(0)] = 256.0  # attention logits are divided by its square root
     attention_cap: Annotated[float, above(0)] | None = 50.0
     logit_cap: Annotated[float, above(0)] | None = 30.0
-    attention_pattern: tuple[Literal["sliding", "full"], ...] = ("sliding", "full")  # of layers, repeated
+    attention_pattern: Pattern = ("sliding", "full")
     sliding_window: Positive = 4096
     rope_theta: Annotated[float, above(0)] = 10000.0
+    rope_factor: Annotated[float, above(0)] = 1.0  # T5Gemma 2: layers that see everything divide positions by it
+    local_rope_theta: Annotated[float, above(0)] | None = None  # T5Gemma 2: of layers that see a window
+    qk_norm: bool = False  # T5Gemma 2
+    merged_attention: bool = False  # T5Gemma 2: one attention to the target so far and to the encoded input
     start_id: NotNegative = 2  # <bos>, which T5Gemma reads where SeqIO starts a target with 0
     dropout_rate: DropoutRate = 0.0
     logits_via_embedding: bool = True
@@ -65,11 +72,15 @@ class T5GemmaConfig:
     remat: Annotated[Remat, Macro("REMAT")] = "none"
 
     def __post_init__(self) -> None:
-        check(self, "T5GemmaConfig.")
+        kind = type(self).__name__
+        check(self, f"{kind}.")
         for widths in (self.encoder, self.decoder):
             if widths.num_heads % widths.num_kv_heads:
-                heads = f"T5GemmaConfig.num_heads {widths.num_heads}"
-                raise InputError(f"{heads} is not a multiple of T5GemmaConfig.num_kv_heads {widths.num_kv_heads}")
+                heads = f"{kind}.num_heads {widths.num_heads}"
+                raise InputError(f"{heads} is not a multiple of {kind}.num_kv_heads {widths.num_kv_heads}")
+        if self.merged_attention and self.encoder.emb_dim != self.emb_dim:
+            problem = f"{kind}.merged_attention needs an encoder as wide as the decoder: {self.emb_dim}"
+            raise InputError(f"{problem}, not {self.encoder.emb_dim}")
 
     @property
     def decoder(self) -> Widths:
@@ -80,6 +91,16 @@ class T5GemmaConfig:
     def encoder(self) -> Widths:
         """Widths of the encoder."""
         return self.encoder_widths or self.decoder
+
+    @property
+    def ropes(self) -> tuple[Rope, Rope]:
+        """Rotary positions of layers that see everything, and of those that see a window."""
+        return Rope(self.rope_theta, self.rope_factor), Rope(self.local_rope_theta or self.rope_theta)
+
+    @property
+    def encoder_window(self) -> tuple[int, int]:
+        """How many tokens before and after its own the window of an encoder's layer shows."""
+        return self.sliding_window, self.sliding_window
 
     def slides(self, layers: int) -> Bool[np.ndarray, " layers"]:
         """Whether each layer sees a window only.
@@ -107,12 +128,13 @@ class EncoderLayer(nn.Module):
     ) -> tuple[Float[Array, "batch length embed"], None]:
         block = _Block(self.config, self.config.encoder, self.train)
         attend = block.self_attention("attention")
-        x = block.add(x, "attention", lambda x: attend(x, mask & (window | ~slides), positions=positions))
+        seen, kind = mask & (window | ~slides), slides.astype(int)
+        x = block.add(x, "attention", lambda x: attend(x, seen, positions=positions, kind=kind))
         return block.add(x, "mlp", block.mlp()), None
 
 
 class DecoderLayer(nn.Module):
-    """Attention to the target so far, to the encoded input, and the feed-forward block."""
+    """Attention to the target so far and to the encoded input, one after the other or merged, and the feed-forward."""
 
     config: T5GemmaConfig
     train: bool
@@ -130,9 +152,13 @@ class DecoderLayer(nn.Module):
         slots: Int[Array, "batch"] | None,
     ) -> tuple[Float[Array, "batch length embed"], None]:
         block = _Block(self.config, self.config.decoder, self.train)
-        attend, cross, seen = block.self_attention("self_attention"), block.cross_attention(), mask & (window | ~slides)
-        x = block.add(x, "self_attention", lambda x: attend(x, seen, positions=positions, slots=slots))
-        x = block.add(x, "cross_attention", lambda x: cross(x, encoded, cross_mask, slots is not None))
+        merged, kind, seen = self.config.merged_attention, slides.astype(int), mask & (window | ~slides)
+        attend = block.self_attention("merged_attention" if merged else "self_attention")
+        memory = Memory(encoded, cross_mask) if merged else None
+        x = block.add(x, "self_attention", lambda x: attend(x, seen, None, positions, slots, kind, memory))
+        if not merged:
+            cross = block.cross_attention()
+            x = block.add(x, "cross_attention", lambda x: cross(x, encoded, cross_mask, slots is not None))
         return block.add(x, "mlp", block.mlp()), None
 
 
@@ -162,7 +188,9 @@ class _Block:
             self.train,
             logit_scale=config.query_scalar**-0.5,
             logit_cap=config.attention_cap,
-            rope_theta=config.rope_theta,
+            ropes=config.ropes,
+            qk_norm_epsilon=config.layer_norm_epsilon if config.qk_norm else None,
+            qk_norm_offset=1.0,
             name=name,
         )
 
@@ -207,7 +235,8 @@ class Encoder(nn.Module):
         config, dropout = self.config, Dropout(self.config.dropout_rate, train)
         positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         distance = positions[:, :, None] - positions[:, None, :]
-        window = (jnp.abs(distance) <= config.sliding_window)[:, None]
+        before, after = config.encoder_window
+        window = ((distance <= before) & (distance >= -after))[:, None]
         layers, shared = config.num_encoder_layers, (mask, window, positions)
         x = run_layers(EncoderLayer, config, layers, train, dropout(x), *shared, each=config.slides(layers))
         return dropout(_norm(config, "encoder_norm", config.dtype)(x))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from exaranker.errors import InputError
 from exaranker.models import ModelConfig
 from exaranker.tokenization import Tokenizer
@@ -90,6 +92,7 @@ class Conversion:
     aliases: tuple[str, ...] = ()  # older names of the architecture
     copies: Mapping[str, str] = field(default_factory=dict)  # tensors that older files repeat -> what they are equal to
     unused: re.Pattern[str] = re.compile(r"rotary_emb\.inv_freq$")  # what older files keep and transformers passes over
+    fillers: Callable[[Any], Mapping[str, np.ndarray]] = _nothing  # what transformers asks for, yet texts do not need
 
     def read_config(self, given: Json, stored: Container[str]) -> ModelConfig:
         """Reads config.json; `stored` are the names of the tensors beside it.
@@ -98,8 +101,8 @@ class Conversion:
             InputError: a field is missing, or an option is not one of ours.
         """
         check_options(self.options, given)
-        values = {**read_fields(self.fields, given), **self.read_more(given), **self.implied}
-        return self.config(**values, logits_via_embedding=self.head not in stored)
+        tied = {"logits_via_embedding": self.head not in stored}
+        return self.config(**{**tied, **read_fields(self.fields, given), **self.read_more(given), **self.implied})
 
     def write_config(self, config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
         """Writes a config.json that transformers reads as the same function."""

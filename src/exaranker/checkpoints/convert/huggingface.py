@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from exaranker.checkpoints.convert.conversion import Conversion, Json
-from exaranker.checkpoints.convert.families import conversion_of, from_hf_config, tensor_names, to_hf_config
+from exaranker.checkpoints.convert.families import conversion_of, exported_as, from_hf_config, tensor_names, to_hf_config
 from exaranker.checkpoints.convert.tensors import Tensors, check_finite, check_tensors, to_params, to_tensors
 from exaranker.checkpoints.convert.weights import ORIGINAL, WEIGHTS, read_tensors
 from exaranker.errors import InputError
@@ -76,6 +76,7 @@ def write_huggingface(directory: Path, config: ModelConfig, params: Any, tokeniz
         name.theirs: np.ascontiguousarray(tensors[name.ours].T if name.transposed else tensors[name.ours])
         for name in tensor_names(config)
     }
+    stored |= exported_as(config).fillers(config)
     directory.mkdir(parents=True, exist_ok=True)
     save_file(stored, directory / WEIGHTS, metadata={"format": "pt"})
     write_json(directory / "config.json", to_hf_config(config, tokenizer))

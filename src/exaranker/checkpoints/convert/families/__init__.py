@@ -8,12 +8,15 @@ from exaranker.checkpoints.convert.families.llama import LLAMA, QWEN2
 from exaranker.checkpoints.convert.families.qwen3 import QWEN3
 from exaranker.checkpoints.convert.families.t5 import MT5, T5, UMT5
 from exaranker.checkpoints.convert.families.t5gemma import T5GEMMA
+from exaranker.checkpoints.convert.families.t5gemma2 import T5GEMMA2
 from exaranker.errors import InputError, nearest
 from exaranker.models import ModelConfig
 from exaranker.tokenization import Tokenizer
 
 # Of several that hold a configuration, the first is what it is exported as.
-CONVERSIONS = {conversion.model_type: conversion for conversion in (T5, MT5, UMT5, LLAMA, QWEN2, QWEN3, T5GEMMA)}
+CONVERSIONS = {
+    conversion.model_type: conversion for conversion in (T5, MT5, UMT5, LLAMA, QWEN2, QWEN3, T5GEMMA, T5GEMMA2)
+}
 
 
 def conversion_of(given: Json) -> Conversion:
