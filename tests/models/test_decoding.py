@@ -15,6 +15,7 @@ from exaranker.models.decoding import first_step_logits, greedy_generate
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma import T5GemmaConfig, Widths
+from exaranker.models.t5gemma2 import T5Gemma2Config
 
 T5_TINY = T5Config(
     vocab_size=96,
@@ -41,12 +42,27 @@ T5GEMMA_TINY = T5GemmaConfig(
     logit_cap=2.0,
     sliding_window=3,
 )
+T5GEMMA2_TINY = T5Gemma2Config(
+    **{name: getattr(T5GEMMA_TINY, name) for name in ("vocab_size", "emb_dim", "num_heads", "num_kv_heads", "dtype")},
+    head_dim=8,
+    mlp_dim=48,
+    num_encoder_layers=3,
+    num_decoder_layers=3,
+    query_scalar=8.0,
+    attention_pattern=("sliding", "full"),
+    sliding_window=3,
+    rope_theta=100.0,
+    local_rope_theta=10.0,
+    end_of_image_id=41,
+)
 CONFIGS = {
     "t5": T5_TINY,
     "umt5": T5Config(**{**vars(T5_TINY), "relative_bias_per_layer": True}),
     "t5_scanned": T5Config(**{**vars(T5_TINY), "scan_layers": True}),
     "t5gemma": T5GEMMA_TINY,
     "t5gemma_scanned": replace(T5GEMMA_TINY, num_kv_heads=4, scan_layers=True, logits_via_embedding=False),
+    "t5gemma2": T5GEMMA2_TINY,
+    "t5gemma2_scanned": replace(T5GEMMA2_TINY, num_kv_heads=4, scan_layers=True, logit_cap=2.0),
     "decoder": DECODER_TINY,
     "decoder_prefix": DecoderConfig(**{**vars(DECODER_TINY), "bidirectional_prefix": True}),
     "qwen3": Qwen3Config(**{**vars(DECODER_TINY), "head_dim": 12, "qk_norm": True}),

@@ -16,6 +16,7 @@ from exaranker.models.decoder import DecoderConfig
 from exaranker.models.layers import ADAPTER
 from exaranker.models.lora import Lora, abstract_adapter, adapted, init_adapter, merge
 from exaranker.models.t5 import T5Config
+from exaranker.models.t5gemma2 import T5Gemma2Config
 
 peft = pytest.importorskip("peft")
 torch = pytest.importorskip("torch")
@@ -23,6 +24,8 @@ torch = pytest.importorskip("torch")
 SHAPE: dict[str, Any] = {"vocab_size": 64, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 24}
 T5 = T5Config(**SHAPE, num_encoder_layers=2, num_decoder_layers=2, dtype="float32", dropout_rate=0.0)
 DECODER = DecoderConfig(**SHAPE, num_kv_heads=1, num_layers=2, dtype="float32", logits_via_embedding=False)
+MERGED = T5Gemma2Config(**SHAPE, num_kv_heads=1, num_encoder_layers=2, num_decoder_layers=2, dtype="float32")
+MERGED = dataclasses.replace(MERGED, logits_via_embedding=False)
 EVERY_LAYER = ("query", "key", "value", "out", "wi_0", "wi_1", "wo", "logits_dense")
 
 
@@ -43,8 +46,9 @@ def random_like(tree: Any) -> Any:
         (T5, 4),
         (dataclasses.replace(T5, remat="minimal", scan_layers=True), 1),
         (dataclasses.replace(DECODER, remat="full", scan_layers=True), 9),
+        (dataclasses.replace(MERGED, remat="full", scan_layers=True), 4),
     ],
-    ids=["t5", "t5_one_target_scanned", "decoder_scanned"],
+    ids=["t5", "t5_one_target_scanned", "decoder_scanned", "t5gemma2_scanned"],
 )
 def test_an_added_adapter_equals_a_merged_one(rounding, config, targets):
     """One target token is where T5 never projects the encoded input, and must with an adapter of key or value."""

@@ -27,6 +27,16 @@ from exaranker.tokenization import load_tokenizer
 peft = pytest.importorskip("peft")
 torch = pytest.importorskip("torch")
 
+T5GEMMA2 = {
+    "vocab_size": 4096,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
+NO_IMAGES = {"hidden_size": 1, "intermediate_size": 1, "num_hidden_layers": 0, "num_attention_heads": 1}
 SHAPES = {
     "t5": transformers.T5Config(
         vocab_size=4096, d_model=16, d_kv=8, d_ff=24, num_heads=2, num_layers=2, decoder_start_token_id=0
@@ -40,9 +50,12 @@ SHAPES = {
         num_key_value_heads=1,
         tie_word_embeddings=True,
     ),
+    "t5gemma2": transformers.T5Gemma2Config(
+        encoder={"text_config": T5GEMMA2, "vision_config": {**NO_IMAGES, "image_size": 224}}, decoder=T5GEMMA2
+    ),
 }
-TARGETS = {"t5": ["q", "wo", "EncDecAttention.k"], "llama": "all-linear"}
-TEMPLATE = {"t5": "exaranker", "llama": "decoder"}
+TARGETS = {"t5": ["q", "wo", "EncDecAttention.k"], "llama": "all-linear", "t5gemma2": ["k_proj", "down_proj", "encoder.text_model.layers.0.self_attn.q_proj"]}
+TEMPLATE = {"t5": "exaranker", "llama": "decoder", "t5gemma2": "exaranker"}
 CLAIMED = 1e-4  # of logits, in docs/claims.md
 TERMS = 24 + 3  # of the longest sum: of `wo`, whose inputs are 24 wide, and of the rank 3
 PAIRS = [("what do bees make", "Bees make honey."), ("what is a capo", "")]
@@ -81,7 +94,7 @@ def folder(request, tmp_path_factory) -> Path:
     name = request.param
     root = tmp_path_factory.mktemp("peft")
     torch.manual_seed(0)
-    auto = transformers.AutoModelForSeq2SeqLM if name == "t5" else transformers.AutoModelForCausalLM
+    auto = transformers.AutoModelForSeq2SeqLM if "t5" in name else transformers.AutoModelForCausalLM
     auto.from_config(SHAPES[name]).save_pretrained(root / f"hf_{name}")
     config, params = read_huggingface(root / f"hf_{name}")
     tokenizer = load_tokenizer(shipped("examples/sample") / "spiece.model")

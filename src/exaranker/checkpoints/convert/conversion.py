@@ -91,6 +91,7 @@ class Conversion:
     embedding: str = "model.embed_tokens.weight"
     aliases: tuple[str, ...] = ()  # older names of the architecture
     copies: Mapping[str, str] = field(default_factory=dict)  # tensors that older files repeat -> what they are equal to
+    modules: tuple[str, str] = ("", "")  # how tensors' names begin in files, and those of the modules in memory
     unused: re.Pattern[str] = re.compile(r"rotary_emb\.inv_freq$")  # what older files keep and transformers passes over
     fillers: Callable[[Any], Mapping[str, np.ndarray]] = _nothing  # what transformers asks for, yet texts do not need
 
@@ -110,6 +111,11 @@ class Conversion:
         tied = {"tie_word_embeddings": config.logits_via_embedding}
         fields = write_fields(self.fields, config)
         return {**names, **tied, **fields, **self.options, **self.write_more(config, tokenizer)}
+
+    def module(self, tensor: str) -> str:
+        """The module in memory that a weight of a file belongs to."""
+        stored, loaded = self.modules
+        return re.sub(f"^{re.escape(stored)}", loaded, tensor).removesuffix(".weight")
 
     def contradictions(self, config: ModelConfig) -> list[str]:
         """The fields of a configuration that this model_type says otherwise."""

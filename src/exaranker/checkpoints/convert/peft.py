@@ -10,7 +10,7 @@ from flax.traverse_util import unflatten_dict
 from safetensors.numpy import save_file
 
 from exaranker.checkpoints.convert.conversion import Field, Json, read_fields, write_fields
-from exaranker.checkpoints.convert.families import tensor_names
+from exaranker.checkpoints.convert.families import exported_as, tensor_names
 from exaranker.checkpoints.convert.tensors import Tensors, check_finite, to_tensors
 from exaranker.checkpoints.convert.weights import read_tensors
 from exaranker.checkpoints.store import check_same_arrays
@@ -96,8 +96,9 @@ def _settings(given: Json) -> dict[str, Any]:
 
 def _dense_layers(config: ModelConfig) -> dict[str, str]:
     """PEFT's name of each dense layer, by ours."""
+    conversion = exported_as(config)
     kernels = (name for name in tensor_names(config) if name.ours.endswith("/kernel"))
-    return {name.ours.removesuffix("/kernel"): name.theirs.removesuffix(".weight") for name in kernels}
+    return {name.ours.removesuffix("/kernel"): conversion.module(name.theirs) for name in kernels}
 
 
 def _ours(key: str, tensor: np.ndarray, layers: Mapping[str, str], directory: Path) -> tuple[str, np.ndarray]:

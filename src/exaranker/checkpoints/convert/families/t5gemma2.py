@@ -140,6 +140,7 @@ T5GEMMA2 = Conversion(
         "model.decoder.embed_tokens.weight": EMBEDDING,
         "model.decoder.embed_tokens.eoi_embedding": END_OF_IMAGE,
     },
+    modules=("model.encoder.layers.", "model.encoder.text_model.layers."),
     unused=IMAGES,
     fillers=_fillers,
 )
