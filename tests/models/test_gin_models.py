@@ -57,6 +57,9 @@ PARAMETERS = {
     "t5gemma/s_s": 312.5,
     "t5gemma/b_b": 591.5,
     "t5gemma/2b_2b": 5596.9,
+    "t5gemma2/270m_270m": 368.4,
+    "t5gemma2/1b_1b": 1697.8,
+    "t5gemma2/4b_4b": 7089.1,
 }
 
 
