@@ -67,7 +67,7 @@ FAMILIES = pytest.mark.parametrize("family", ["t5", "decoder"])
     ("family", "mesh"),
     [
         *((family, mesh) for family in ("t5", "decoder") for mesh in ("data8", "fsdp4_tensor2", "tensor8")),
-        ("adapter", "fsdp4_tensor2"),
+        *((family, "fsdp4_tensor2") for family in ("adapter", "qwen3", "t5gemma", "t5gemma2")),
     ],
 )
 def test_every_mesh_trains_to_the_losses_of_one_device(rounding, on_virtual_devices, family, mesh):

@@ -34,6 +34,7 @@ from exaranker.models.decoder import DecoderConfig
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma import T5GemmaConfig
+from exaranker.models.t5gemma2 import T5Gemma2Config
 from exaranker.rank.reranker import Reranker
 from exaranker.shipped import shipped
 from exaranker.templates import template_named
@@ -54,6 +55,7 @@ FAMILIES = {
     "umt5": (T5Config(vocab_size=4096, **UMT5, **STACKS, **TINY), "exaranker", SPIECE),
     "byt5": (T5Config(vocab_size=384, **STACKS, **TINY), "monot5", "byt5"),
     "t5gemma": (T5GemmaConfig(vocab_size=49152, **STACKS, **GROUPED), "exaranker", embedded_llm_dir()),
+    "t5gemma2": (T5Gemma2Config(vocab_size=49152, **STACKS, **GROUPED), "exaranker", embedded_llm_dir()),
     # vLLM has no CPU attention for heads of 16.
     "llama": (
         DecoderConfig(vocab_size=49152, num_layers=2, **{**GROUPED, "head_dim": 64}),
@@ -151,7 +153,7 @@ def test_a_cross_encoder_of_a_decoder(exported, family):
     assert_alike(CrossEncoder(str(folder)).predict(PAIRS, batch_size=16), ours[:50])
 
 
-@pytest.mark.parametrize("family", ["t5", "byt5", "t5gemma"])
+@pytest.mark.parametrize("family", ["t5", "byt5", "t5gemma", "t5gemma2"])
 def test_a_cross_encoder_of_an_encoder_decoder(exported, family):
     folder, ours = exported(family)
     with pytest.raises(ValueError, match="trust_remote_code=True"):

@@ -9,6 +9,7 @@ from exaranker.models.decoder import DecoderConfig
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma import T5GemmaConfig, Widths
+from exaranker.models.t5gemma2 import T5Gemma2Config
 from exaranker.tokenization import load_tokenizer
 
 LLAMA = {
@@ -126,6 +127,73 @@ def test_what_no_t5gemma_of_ours_computes_is_refused(encoder, decoder, message):
         t5gemma(encoder, decoder)
 
 
+def t5gemma2(text, **given):
+    """A T5Gemma 2 whose decoder says what its encoder's text says."""
+    side = {**SIDE, "num_key_value_heads": 2, **text}
+    parts = {"encoder": {"text_config": side, "eoi_token_index": 90}, "decoder": side}
+    return from_hf_config({"model_type": "t5gemma2", **parts, **given}, ())
+
+
+def test_what_a_t5gemma_2_leaves_out_is_what_transformers_takes():
+    assert t5gemma2({}) == T5Gemma2Config(
+        vocab_size=96,
+        emb_dim=32,
+        num_heads=4,
+        num_kv_heads=2,
+        num_encoder_layers=3,
+        num_decoder_layers=3,
+        mlp_dim=48,
+        sliding_window=4096,
+        rope_factor=1.0,
+        end_of_image_id=90,
+    )
+    assert t5gemma2({"sliding_window_pattern": 2}).attention_pattern == ("sliding", "full")
+
+
+LINEAR = {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}
+LOCAL = {"rope_type": "default", "rope_theta": 500.0}
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_parameters": {"full_attention": LINEAR, "sliding_attention": LOCAL}},
+        {"rope_theta": 5e5, "rope_local_base_freq": 500.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    ],
+    ids=["transformers 5", "transformers 4"],
+)
+def test_rotary_positions_by_kind_of_layer_come_back(rope):
+    config = t5gemma2(rope)
+    assert (config.rope_theta, config.rope_factor, config.local_rope_theta) == (5e5, 4.0, 500.0)
+    written = to_hf_config(config, load_tokenizer("byt5"))
+    for part in (written["encoder"]["text_config"], written["decoder"]):
+        assert part["rope_parameters"] == {"full_attention": LINEAR, "sliding_attention": LOCAL}
+    assert from_hf_config(written, ()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn", "factor": 2.0}}}, {}, "'yarn'.* is not supported"),
+        ({"rope_parameters": {"sliding_attention": LINEAR}}, {}, "'linear'.* is not supported"),
+        ({"rope_parameters": LOCAL}, {}, "rope_parameters .*'default'.* are not supported .by sliding_attention"),
+        ({"attn_logit_softcapping": 50.0}, {}, "attn_logit_softcapping 50.0 is not supported .only None is"),
+        ({}, {"tie_word_embeddings": False}, "tie_word_embeddings False is not supported"),
+        ({}, {"decoder": None}, "config.json has no decoder"),
+        ({}, {"encoder": {}}, "config.json has no encoder"),
+        ({}, {"model_type": "t5gemma2_encoder"}, "model_type 't5gemma2_encoder' is not supported"),
+    ],
+)
+def test_what_no_t5gemma_2_of_ours_computes_is_refused(text, given, message):
+    with pytest.raises(InputError, match=message):
+        t5gemma2(text, **given)
+
+
+def test_a_t5gemma_2_has_one_width():
+    with pytest.raises(InputError, match="T5Gemma2Config.merged_attention needs an encoder as wide as the decoder: 32"):
+        t5gemma2({"hidden_size": 64}, decoder={**SIDE, "num_key_value_heads": 2})
+
+
 def test_mt5_never_scales_its_logits():
     shape = dict.fromkeys(("vocab_size", "d_model", "num_heads", "num_layers", "d_kv", "d_ff"), 8)
     kinds = {kind: from_hf_config({"model_type": kind, **shape}, ()).scale_logits for kind in ("t5", "mt5", "umt5")}
@@ -141,6 +209,7 @@ def test_mt5_never_scales_its_logits():
         (DecoderConfig(qkv_bias=True), "qwen2"),
         (Qwen3Config(), "qwen3"),
         (T5GemmaConfig(), "t5gemma"),
+        (T5Gemma2Config(), "t5gemma2"),
     ],
 )
 def test_the_model_type_of_an_export(config, model_type):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import flax.serialization
@@ -27,6 +28,8 @@ from exaranker.models.decoder import DecoderConfig
 from exaranker.models.decoding import first_step_logits
 from exaranker.models.stack import stack_layers
 from exaranker.models.t5 import T5Config
+from exaranker.models.t5gemma import T5GemmaConfig
+from exaranker.models.t5gemma2 import T5Gemma2Config
 from exaranker.tokenization import load_tokenizer
 
 SPIECE = Path(__file__).parents[3] / "examples/sample/spiece.model"
@@ -364,12 +367,43 @@ def test_t5gemma_round_trip(tmp_path, tied):
     assert not (tmp_path / "t5x").exists()
 
 
+def test_t5gemma2_round_trip_of_its_text(tmp_path, capsys):
+    """The text is exact; the vision tower stays behind, and what stands in for it in the export loads as it is."""
+    torch = pytest.importorskip("torch")
+    text = {"vocab_size": 4096, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 7, "head_dim": 8}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 2}
+    images = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    encoder = {"text_config": text, "vision_config": images, "eoi_token_index": 7}
+    config = transformers.T5Gemma2Config(encoder=encoder, decoder=text)
+    original = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
+    torch.nn.init.normal_(original.get_input_embeddings().eoi_embedding)
+    original.save_pretrained(tmp_path / "theirs")
+    words = ("--checkpoint", tmp_path / "theirs", "--format", "hf", "--output", tmp_path / "ours")
+    assert run("import", *words, "--tokenizer", SPIECE) == 0
+    assert run("export", "--checkpoint", tmp_path / "ours", "--format", "hf", "--output", tmp_path / "back") == 0
+    assert re.search(r"theirs: left out \d\d tensors that are there for images", capsys.readouterr().err)
+    theirs, back = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "back"))
+    assert back.keys() < theirs.keys()
+    assert all("vision_tower" in name for name in theirs.keys() - back.keys())
+    of_images = {name for name in back if "vision_tower" in name or "multi_modal" in name}
+    assert sum(back[name].size for name in of_images) < 100
+    assert_same(*({name: given[name] for name in back.keys() - of_images} for given in (back, theirs)))
+    again, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert not any(report.values())
+    batch = {"input_ids": torch.tensor([[5, 9, 7, 3, 8]]), "decoder_input_ids": torch.tensor([[2, 8, 7, 9]])}
+    with torch.no_grad():
+        assert torch.equal(again.eval()(**batch).logits, original(**batch).logits)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         (DecoderConfig(bidirectional_prefix=True), "bidirectional_prefix True is nothing that transformers knows"),
         (DecoderConfig(mlp_activations=("gelu", "linear")), r"mlp_activations \('gelu', 'linear'\) is nothing"),
         (T5Config(mlp_activations=("silu",)), r"mlp_activations \('silu',\) is nothing"),
+        (T5GemmaConfig(merged_attention=True), r"merged_attention True is nothing .*\(t5gemma has False"),
+        (T5Gemma2Config(attention_cap=50.0), r"attention_cap 50.0 is nothing .*\(t5gemma2 has None"),
+        (T5Gemma2Config(logits_via_embedding=False), r"logits_via_embedding False is nothing .*\(t5gemma2 has True"),
     ],
 )
 def test_what_transformers_cannot_compute_is_refused(config, message):

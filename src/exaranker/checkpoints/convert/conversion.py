@@ -93,7 +93,8 @@ class Conversion:
     copies: Mapping[str, str] = field(default_factory=dict)  # tensors that older files repeat -> what they are equal to
     modules: tuple[str, str] = ("", "")  # how tensors' names begin in files, and those of the modules in memory
     unused: re.Pattern[str] = re.compile(r"rotary_emb\.inv_freq$")  # what older files keep and transformers passes over
-    fillers: Callable[[Any], Mapping[str, np.ndarray]] = _nothing  # what transformers asks for, yet texts do not need
+    of_images: re.Pattern[str] | None = None  # tensors that no text needs, which are left out
+    fillers: Callable[[Any], Mapping[str, np.ndarray]] = _nothing  # what transformers loads in their place
 
     def read_config(self, given: Json, stored: Container[str]) -> ModelConfig:
         """Reads config.json; `stored` are the names of the tensors beside it.

@@ -17,6 +17,7 @@ from exaranker.checkpoints.convert.tensors import Tensors, check_finite, check_t
 from exaranker.checkpoints.convert.weights import ORIGINAL, WEIGHTS, read_tensors
 from exaranker.errors import InputError
 from exaranker.files import read_json, write_json
+from exaranker.logs import say
 from exaranker.models import ModelConfig, family_of
 from exaranker.tokenization import Tokenizer
 
@@ -54,6 +55,7 @@ def _read_as(conversion: Conversion, given: Json, directory: Path) -> tuple[Mode
     _refuse_foreign(conversion, given, directory)
     stored = read_tensors(directory)
     _unite_copies(conversion, given, stored, directory)
+    _leave_images(conversion, stored, directory)
     config = from_hf_config(given, stored)
     names = tensor_names(config)
     _refuse_unread(config, stored.keys() - {name.theirs for name in names}, directory)
@@ -113,6 +115,15 @@ def _unite_copies(conversion: Conversion, given: Json, stored: Tensors, director
         raise InputError(problem, path=directory, hint="a model without its output layer cannot score: fetch it again")
     for name in [name for name in stored if conversion.unused.search(name)]:
         del stored[name]
+
+
+def _leave_images(conversion: Conversion, stored: Tensors, directory: Path) -> None:
+    pattern = conversion.of_images
+    names = [name for name in stored if pattern and pattern.search(name)]
+    for name in names:
+        del stored[name]
+    if names:
+        say(f"{directory}: left out {len(names)} tensors that are there for images: a ranker reads texts")
 
 
 def _same(one: np.ndarray, other: np.ndarray | None) -> bool:

@@ -141,6 +141,6 @@ T5GEMMA2 = Conversion(
         "model.decoder.embed_tokens.eoi_embedding": END_OF_IMAGE,
     },
     modules=("model.encoder.layers.", "model.encoder.text_model.layers."),
-    unused=IMAGES,
+    of_images=IMAGES,
     fillers=_fillers,
 )
