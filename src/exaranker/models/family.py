@@ -103,12 +103,13 @@ class ModelFamily:
         yield "decoder_causal_attention" if self.is_decoder_only else "encoder_input_tokens"
 
 
+TWO_STACKS = ("num_encoder_layers", "num_decoder_layers")
 FAMILIES = {
     family.name: family
     for family in (
-        ModelFamily("t5", T5Config, T5, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
-        ModelFamily("t5gemma", T5GemmaConfig, T5Gemma, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
-        ModelFamily("t5gemma2", T5Gemma2Config, T5Gemma2, ENCODER_DECODER, ("num_encoder_layers", "num_decoder_layers")),
+        ModelFamily("t5", T5Config, T5, ENCODER_DECODER, TWO_STACKS),
+        ModelFamily("t5gemma", T5GemmaConfig, T5Gemma, ENCODER_DECODER, TWO_STACKS),
+        ModelFamily("t5gemma2", T5Gemma2Config, T5Gemma2, ENCODER_DECODER, TWO_STACKS),
         ModelFamily("decoder", DecoderConfig, DecoderOnly, DECODER_ONLY, ("num_layers",)),
         ModelFamily("qwen3", Qwen3Config, DecoderOnly, DECODER_ONLY, ("num_layers",)),
     )

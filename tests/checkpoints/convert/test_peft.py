@@ -54,7 +54,8 @@ SHAPES = {
         encoder={"text_config": T5GEMMA2, "vision_config": {**NO_IMAGES, "image_size": 224}}, decoder=T5GEMMA2
     ),
 }
-TARGETS = {"t5": ["q", "wo", "EncDecAttention.k"], "llama": "all-linear", "t5gemma2": ["k_proj", "down_proj", "encoder.text_model.layers.0.self_attn.q_proj"]}
+TARGETS: dict[str, Any] = {"t5": ["q", "wo", "EncDecAttention.k"], "llama": "all-linear"}
+TARGETS["t5gemma2"] = ["k_proj", "down_proj", "encoder.text_model.layers.0.self_attn.q_proj"]
 TEMPLATE = {"t5": "exaranker", "llama": "decoder", "t5gemma2": "exaranker"}
 CLAIMED = 1e-4  # of logits, in docs/claims.md
 TERMS = 24 + 3  # of the longest sum: of `wo`, whose inputs are 24 wide, and of the rank 3

@@ -12,7 +12,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from exaranker.checkpoints.convert.conversion import Conversion, Json
-from exaranker.checkpoints.convert.families import conversion_of, exported_as, from_hf_config, tensor_names, to_hf_config
+from exaranker.checkpoints.convert.families import (
+    conversion_of,
+    exported_as,
+    from_hf_config,
+    tensor_names,
+    to_hf_config,
+)
 from exaranker.checkpoints.convert.tensors import Tensors, check_finite, check_tensors, to_params, to_tensors
 from exaranker.checkpoints.convert.weights import ORIGINAL, WEIGHTS, read_tensors
 from exaranker.errors import InputError

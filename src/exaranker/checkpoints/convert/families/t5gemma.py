@@ -124,9 +124,7 @@ def write_sides(form: Side, config: T5GemmaConfig, tokenizer: Tokenizer) -> dict
     return {side: _write_side(form, config, widths[side], layers[side], tokenizer) for side in widths}
 
 
-def _write_side(
-    form: Side, config: T5GemmaConfig, widths: Widths, layers: int, tokenizer: Tokenizer
-) -> dict[str, Any]:
+def _write_side(form: Side, config: T5GemmaConfig, widths: Widths, layers: int, tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         **form.options,
         **write_fields(form.fields, config),
