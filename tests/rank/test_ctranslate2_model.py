@@ -16,6 +16,7 @@ from exaranker.models.decoder import DecoderConfig
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma import T5GemmaConfig
+from exaranker.models.t5gemma2 import T5Gemma2Config
 from exaranker.rank.ctranslate2_model import CTranslate2Model
 from exaranker.rank.engines import fitting_engine
 from exaranker.rank.reranker import Reranker
@@ -98,6 +99,7 @@ def test_the_command_line_ranks_in_int8(t5_checkpoint: Path, collection: Path) -
         (T5Config(**T5), {"dtype": "bfloat16", "engine": "ctranslate2"}, "in float32 or int8 here, not in bfloat16"),
         (T5Config(**T5), {"engine": "openvino"}, "no engine 'openvino'"),
         (T5GemmaConfig(**T5, num_kv_heads=1), {"dtype": "int8"}, r"no CTranslate2 for this model \(t5gemma\)"),
+        (T5Gemma2Config(**T5, num_kv_heads=1), {"dtype": "int8"}, r"no CTranslate2 for this model \(t5gemma2\)"),
         (
             DecoderConfig(**{**DECODER, "head_dim": 24}),
             {"engine": "ctranslate2"},
