@@ -1,7 +1,4 @@
-"""An export ranks elsewhere as it does here: the real libraries, the same order, log-odds within 1e-4.
-
-Inputs have some hundred terms; a difference of 1e-4 in log-odds of about 1 is what fp32 leaves of other orders of sums.
-"""
+"""An export ranks elsewhere as it does here: the real libraries, the same order, log-odds within 1e-4."""
 
 import csv
 import json
@@ -68,6 +65,7 @@ FAMILIES = {
 LONG = "The passage goes on and on about bees and rivers. " * 40
 
 
+CLAIMED = 1e-4  # of log-odds, in docs/claims.md
 PLAIN = "how do bees make honey"
 
 
@@ -111,15 +109,25 @@ def exported(tmp_path_factory):
     return make
 
 
-def assert_alike(theirs, ours):
-    np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-4)
+@pytest.fixture(scope="module")
+def close(same_score):
+    """How far log-odds may lie apart: weights that are doubled make logits of up to twice same_score's."""
+    assert 2 * same_score < CLAIMED
+    return 2 * same_score
+
+
+def assert_alike(theirs, ours, atol):
+    np.testing.assert_allclose(theirs, ours, rtol=0, atol=atol)
     assert np.argsort(theirs).tolist() == np.argsort(ours).tolist()
     assert np.ptp(ours) > 0.1
 
 
-def log_odds(probabilities):
-    probabilities = np.array(probabilities, np.float64)
-    return np.log(probabilities) - np.log1p(-probabilities)
+def assert_probabilities_alike(rounding, theirs, ours, close):
+    """A probability moves by a quarter of its log-odds, the sigmoid's slope, and is a softmax over two in fp32."""
+    atol = close / 4 + rounding.rounding(2, 1.0)
+    np.testing.assert_allclose(theirs, 1 / (1 + np.exp(-ours)), rtol=0, atol=atol)
+    assert np.argsort(theirs).tolist() == np.argsort(ours).tolist()
+    assert np.ptp(ours) > 0.1
 
 
 @torch.inference_mode()
@@ -137,32 +145,33 @@ def by_auto_classes(folder):
         if config.is_encoder_decoder:
             batch["decoder_input_ids"] = torch.tensor([[config.decoder_start_token_id]])
         irrelevant, relevant = model(**batch).logits[0, -1, ids].tolist()
+        assert max(abs(irrelevant), abs(relevant)) < 8  # see `close`
         scores.append(relevant - irrelevant)
     return np.array(scores)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_transformers_auto_classes(exported, family):
+def test_transformers_auto_classes(close, exported, family):
     folder, ours = exported(family)
-    assert_alike(by_auto_classes(folder), ours[:50])
+    assert_alike(by_auto_classes(folder), ours[:50], close)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_a_cross_encoder_of_a_decoder(exported, family):
+def test_a_cross_encoder_of_a_decoder(close, exported, family):
     folder, ours = exported(family)
-    assert_alike(CrossEncoder(str(folder)).predict(PAIRS, batch_size=16), ours[:50])
+    assert_alike(CrossEncoder(str(folder)).predict(PAIRS, batch_size=16), ours[:50], close)
 
 
 @pytest.mark.parametrize("family", ["t5", "byt5", "t5gemma", "t5gemma2"])
-def test_a_cross_encoder_of_an_encoder_decoder(exported, family):
+def test_a_cross_encoder_of_an_encoder_decoder(close, exported, family):
     folder, ours = exported(family)
     with pytest.raises(ValueError, match="trust_remote_code=True"):
         CrossEncoder(str(folder))
     model = CrossEncoder(str(folder), trust_remote_code=True)
-    assert_alike(model.predict([*PAIRS, (PAIRS[0][0], LONG)], batch_size=16), ours)
+    assert_alike(model.predict([*PAIRS, (PAIRS[0][0], LONG)], batch_size=16), ours, close)
 
 
-def test_rerankers_t5ranker_as_it_comes(exported, monkeypatch):
+def test_rerankers_t5ranker_as_it_comes(rounding, close, exported, monkeypatch):
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # what it imports would ask the network for prices
     from rerankers import Reranker as TheirReranker
 
@@ -170,10 +179,10 @@ def test_rerankers_t5ranker_as_it_comes(exported, monkeypatch):
     ranker = TheirReranker(str(folder), model_type="t5", verbose=0)
     found = ranker.rank(PAIRS[0][0], [passage for _, passage in PAIRS], doc_ids=list(range(50)))
     theirs = {result.doc_id: result.score for result in found.results}
-    assert_alike(log_odds([theirs[number] for number in range(50)]), ours[:50])
+    assert_probabilities_alike(rounding, [theirs[number] for number in range(50)], ours[:50], close)
 
 
-def test_pyterrier_t5(exported):
+def test_pyterrier_t5(rounding, close, exported):
     from pyterrier_t5 import MonoT5ReRanker
 
     folder, _ = exported("t5")
@@ -182,29 +191,29 @@ def test_pyterrier_t5(exported):
     rows = [{"qid": "1", "docno": n, "query": PLAIN, "text": text} for n, (_, text) in enumerate(PAIRS)]
     found = ranker.transform(pandas.DataFrame(rows)).sort_values("docno")
     ours = list(Reranker.from_checkpoint(folder.with_name("model")).score((PLAIN, text) for _, text in PAIRS))
-    assert_alike(log_odds(np.exp(found["score"].to_numpy())), ours)
+    assert_probabilities_alike(rounding, np.exp(found["score"].to_numpy()), np.array(ours), close)
 
 
 @pytest.mark.parametrize("family", ["t5", "llama"])
-def test_an_export_comes_back_with_its_template_and_length(exported, tmp_path, family):
+def test_an_export_comes_back_with_its_template_and_length(close, exported, tmp_path, family):
     folder, ours = exported(family)
     import_checkpoint(folder, "hf", tmp_path / "back")
     card = load_card(tmp_path / "back")
     assert card.template == load_card(folder.with_name("model")).template
     assert card.max_length == {"t5": 300, "llama": 512}[family]
     back = Reranker.from_checkpoint(tmp_path / "back", dtype="float32")
-    np.testing.assert_allclose(list(back.score(PAIRS[:3])), ours[:3], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(list(back.score(PAIRS[:3])), ours[:3], rtol=0, atol=close)
 
 
 @pytest.mark.slow
-def test_vllm_scores(exported, tmp_path):
+def test_vllm_scores(close, exported, tmp_path):
     folder, ours = exported("llama")
     (tmp_path / "pairs.json").write_text(json.dumps(PAIRS))
     program = Path(__file__).with_name("vllm_scores.py")
     command = [sys.executable, program, folder, tmp_path / "pairs.json", tmp_path / "scores.json"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert_alike(json.loads((tmp_path / "scores.json").read_text()), ours[:50])
+    assert_alike(json.loads((tmp_path / "scores.json").read_text()), ours[:50], close)
 
 
 @pytest.fixture(scope="module")
@@ -237,29 +246,29 @@ def _answers(url):
 
 
 @pytest.mark.slow
-def test_vllm_serves_score(vllm_server):
+def test_vllm_serves_score(close, vllm_server):
     address, ours = vllm_server
     queries, passages = zip(*PAIRS, strict=True)
     body = {"text_1": queries, "text_2": passages, "use_activation": False}
     answer = httpx.post(f"{address}/score", json=body, timeout=300).raise_for_status().json()
     assert [found["index"] for found in answer["data"]] == list(range(50))
-    assert_alike([found["score"] for found in answer["data"]], ours)
+    assert_alike([found["score"] for found in answer["data"]], ours, close)
 
 
 @pytest.mark.slow
-def test_vllm_serves_rerank(vllm_server):
+def test_vllm_serves_rerank(close, vllm_server):
     address, ours = vllm_server
     body = {"query": PAIRS[0][0], "documents": [passage for _, passage in PAIRS]}
     answer = httpx.post(f"{address}/rerank", json=body | {"use_activation": False}, timeout=300).raise_for_status()
     found = answer.json()["results"]
     assert [one["index"] for one in found] == np.argsort(-ours, kind="stable").tolist()
     theirs = {one["index"]: one["relevance_score"] for one in found}
-    assert_alike([theirs[number] for number in range(50)], ours)
+    assert_alike([theirs[number] for number in range(50)], ours, close)
     probabilities = httpx.post(f"{address}/rerank", json=body, timeout=300).json()["results"]
     assert [one["index"] for one in probabilities] == [one["index"] for one in found]
     assert [one["relevance_score"] for one in probabilities] == pytest.approx(
         [1 / (1 + np.exp(-one["relevance_score"])) for one in found],
-        abs=2.5e-5,  # 1e-4 by the sigmoid's slope
+        abs=close / 4,  # the sigmoid's slope
     )
 
 
