@@ -1,6 +1,8 @@
 """The ranker in the box: found without a name, said, made once, and the same in PEFT."""
 
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,18 +63,21 @@ def test_a_template_needs_a_model_of_its_own() -> None:
         Reranker.from_checkpoint(template="monot5")
 
 
-def test_peft_gives_its_scores(reranker: Reranker) -> None:
+def test_peft_gives_its_scores(rounding: ModuleType, reranker: Reranker) -> None:
     peft, torch = pytest.importorskip("peft"), pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     base = transformers.AutoModelForCausalLM.from_pretrained(embedded_llm_dir(), dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, embedded_ranker_dir()).float().eval()
     irrelevant, relevant = reranker.model.card.label_ids or (0, 0)
-    expected = []
-    for passage in PASSAGES:
+
+    def scores(model: Any) -> list[np.ndarray]:
         with torch.no_grad():
-            logits = model(torch.tensor([reranker.encode(QUERY, passage)])).logits[0, -1]
-        expected.append(float(logits[relevant] - logits[irrelevant]))
-    assert list(reranker.score((QUERY, passage) for passage in PASSAGES)) == pytest.approx(expected, abs=1e-4)
+            rows = [model(torch.tensor([reranker.encode(QUERY, passage)])).logits[0, -1] for passage in PASSAGES]
+        return [np.array([float(row[relevant] - row[irrelevant]) for row in rows])]
+
+    [expected], [atol] = scores(model), rounding.moved_by_rounding(scores, model, terms=1536)  # mlp_dim
+    found = list(reranker.score((QUERY, passage) for passage in PASSAGES))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
 def test_without_the_weights_package_its_name_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
