@@ -47,6 +47,23 @@ def test_unknown_flag_is_refused():
     assert "unrecognized arguments: --outptu_dir x" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--max_length", "\u0663"], "argument --max_length: expected an integer, got '\u0663'"),
+        (["--max_length", "1_0"], "argument --max_length: expected an integer, got '1_0'"),
+        (["--timeout", "nan"], "argument --timeout: expected a number, got 'nan'"),
+        (["--checkpoint", ""], "argument --checkpoint: expected a path, got ''"),
+        (["--token_budget", "99999999999"], "--token_budget 99999999999, expected at most 16777216"),
+    ],
+)
+def test_numbers_and_paths_of_options_are_those_of_files(words, reason, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["serve", "--port", "0", *words])
+    assert stop.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
 def test_gin_words_are_for_gin_driven_verbs_only():
     result = exaranker("demo", "--gin.BATCH_SIZE=8")
     assert result.returncode == 2

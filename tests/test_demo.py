@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from exaranker import demo, schema
+from exaranker import cli, demo, schema
 from exaranker.embedded import embedded_ranker_dir
 from exaranker.errors import InputError
 from exaranker.shipped import shipped
@@ -75,6 +75,28 @@ def test_a_second_demo_reuses_every_stage(finished, sample):
 def test_a_folder_that_lacks_a_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"has no queries\.tsv .*the demo reads four files"):
         demo.run_demo(tmp_path / "out", tmp_path, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("qrels", "reason"),
+    [("q 0 p one\n", r"qrels\.txt:1: "), ("other 0 p 1\n", r"qrels\.txt: judges none of the queries \(its first")],
+)
+def test_judgements_that_cannot_be_used_are_refused_before_any_stage(qrels, reason, sample, tmp_path):
+    folder, output = tmp_path / "mine", tmp_path / "out"
+    shutil.copytree(sample, folder)
+    (folder / "qrels.txt").write_text(qrels)
+    with pytest.raises(InputError, match=reason):
+        demo.run_demo(output, folder, 8, 8)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("option", ["--pairs", "--train_steps"])
+def test_counts_are_checked_before_any_stage(option, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["demo", "--output_dir", str(tmp_path / "out"), option, "0"])
+    assert stopped.value.code == 2
+    assert f"{option} 0, expected at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_stage_is_run_again_when_what_it_wrote_has_changed(tmp_path):

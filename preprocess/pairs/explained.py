@@ -57,6 +57,7 @@ def read_explained(
     if is_released(path):
         yield from _read_released(path, config)
         return
+    _refuse_other_table(path)
     left_out = Counter() if left_out is None else left_out
     left_out.clear()
     with_soft_labels: bool | None = None
@@ -76,6 +77,14 @@ def is_released(path: str | Path) -> bool:
     """Whether the first line is that of a released file."""
     first = next(read_lines(path))[1]
     return [name.strip('"') for name in first.split("\t")] == RELEASED_COLUMNS
+
+
+def _refuse_other_table(path: str | Path) -> None:
+    """A file that is called a table and is no JSON either gets the remedy of a table."""
+    _, first = next(read_lines(path))
+    if ".tsv" in Path(path).suffixes and not first.lstrip().startswith(("{", "[")):
+        problem = f"not the first line of a released file: {first[:60]!r}"
+        raise InputError(problem, path=path, line=1, hint="expected label, input and output, separated by tabs")
 
 
 def taken_apart(text: str, template: Template = EXARANKER) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ import select
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from exaranker import __version__, logs
 from exaranker.errors import InputError, nearest
 from exaranker.files import localised, named, system_error
+from exaranker.numbers import integer, number
 
 VERBS = {
     "explain": "labelled pairs -> explanations, written by an open LLM, as TFRecords",
@@ -114,7 +115,12 @@ def _parse(program: str, command: ModuleType, words: list[str]) -> argparse.Name
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the words in one line, as every other error."""
+    """Says what is wrong with the words in one line, as every other error; takes numbers as files do."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        for kind, read in _READERS.items():
+            self.register("type", kind, read)
 
     def error(self, message: str) -> NoReturn:
         _fail(self.prog, f"{message} ({self.prog} --help lists what there is)")
@@ -125,6 +131,30 @@ class _Parser(argparse.ArgumentParser):
         options = [name for name in self._option_string_actions if name.startswith("--")]
         mistyped = next((word.partition("=")[0] for word in words if word.startswith("--")), None)
         _fail(self.prog, f"{problem} ({nearest(mistyped, options)})" if mistyped else problem)
+
+
+def _integer(text: str) -> int:
+    value = integer(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}")
+    return value
+
+
+def _number(text: str) -> float:
+    value = number(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return value
+
+
+def _path(text: str) -> Path:
+    """Path("") is the folder at hand, which nobody means who gives a variable of the shell that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return Path(text)
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {int: _integer, float: _number, Path: _path}
 
 
 def _message_arguments() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from exaranker.files import read_json, read_lines, sha256_file, write_json
 from exaranker.rank.merge import explanations_of
 from exaranker.shipped import shipped
 from exaranker.texts.rows import read_texts
+from exaranker.trec import read_qrels
 
 STYLES = ("label", "label_explanation")
 BOXED = "in_the_box"
@@ -109,6 +110,7 @@ def run_demo(output: Path, sample: Path | None, num_pairs: int, train_steps: int
     for name in ("queries.tsv", "passages.tsv", "qrels.txt", "pairs.tsv"):
         if not (sample / name).is_file():
             raise InputError(f"has no {name}", path=sample, hint="the demo reads four files: see exaranker demo --help")
+    _check_judged(sample)
     plan = stages(output, sample, embedded_base(), num_pairs, train_steps)
     began = time.monotonic()
     seconds = {stage.name: run_or_reuse(stage, output, f"[{i}/{len(plan)}]") for i, stage in enumerate(plan, 1)}
@@ -116,6 +118,13 @@ def run_demo(output: Path, sample: Path | None, num_pairs: int, train_steps: int
     logs.show(table(read_json(output / "results.json"), seconds))
     logs.show(explained(explanations_of(output / f"{BOXED}.trec"), sample))
     logs.show(_CLOSING.format(output=output, page=(output / "report.html").absolute().as_uri()))
+
+
+def _check_judged(sample: Path) -> None:
+    """Reads the judgements, which no stage needs before all else has been done."""
+    path = sample / "qrels.txt"
+    if read_texts(sample / "queries.tsv").keys().isdisjoint(qrel.query_id for qrel in read_qrels(path)):
+        raise InputError("judges none of the queries", path=path, hint="its first column has the ids of queries.tsv")
 
 
 def run_or_reuse(stage: Stage, output: Path, counter: str) -> float:

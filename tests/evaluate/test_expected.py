@@ -57,6 +57,17 @@ def test_the_shipped_row_of_the_sample_is_run(data: Path, capsys: pytest.Capture
     assert "ok       BM25 on the sample: 0.6670" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("commands", [[], ["exaranker merge {data}/run.trec --output {output}/other.trec"]])
+def test_a_run_that_its_commands_do_not_write_is_not_passed_over(
+    commands: list[str], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = {**HELD, "name": "lost", "run": "{output}/x.trec", "commands": commands}
+    with pytest.raises(SystemExit) as stopped:
+        check(data, *({**row, "expected": 0.5, "tolerance": 0.0} for row in (HELD, lost)))
+    assert stopped.value.code == 2
+    assert "lost: no command of it wrote {output}/x.trec" in capsys.readouterr().err
+
+
 def test_unknown_folders_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         check(data, {**HELD, "run": "{dta}/run.trec", "expected": 0.5, "tolerance": 0.0})
@@ -76,6 +87,15 @@ def test_unknown_folders_are_refused(data: Path, capsys: pytest.CaptureFixture[s
             'condition 1.expected is "high", expected a number',
         ),
         ("- {name: x, run: r, qrels: q, expected: 1, tolerance: 0, tolerence: 1}", "condition 1: expected expected"),
+        ("- {name: x, run: r, qrels: q, expected: 1, tolerance: -1}", "condition 1: tolerance is -1, expected"),
+        (
+            "- {name: x, run: r, qrels: q, expected: 1, tolerance: 0, min_relevance: 0}",
+            "condition 1: min_relevance is 0, expected at least 1",
+        ),
+        (
+            "- {name: x, run: r, qrels: q, expected: 1, tolerance: 0, commands: [python -c 1]}",
+            "condition 1: command 'python -c 1', expected exaranker VERB",
+        ),
     ],
 )
 def test_bad_files(data: Path, capsys: pytest.CaptureFixture[str], text: str, message: str) -> None:

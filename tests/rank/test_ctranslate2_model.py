@@ -1,5 +1,6 @@
 """CTranslate2 behind a Reranker: the scores of JAX in fp32, their order in int8; what it cannot do is refused."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,24 @@ def test_a_checkpoint_is_converted_once(t5_checkpoint: Path, tmp_path: Path, mon
         kept.append((folder.name, (folder / "model/model.bin").stat().st_mtime_ns))
         assert [path.name for path in folder.iterdir()] == ["model"]  # and no export beside it
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "sha256sums"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_conversion_that_was_damaged_is_refused(
+    name: str, cut: bool, t5_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXARANKER_CACHE", str(tmp_path))
+    scores = list(load(t5_checkpoint, engine="ctranslate2").score(PAIRS))
+    [folder] = [path for path in tmp_path.iterdir() if path.name.startswith("ctranslate2-")]
+    file = folder / "model" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content[: len(content) // 2] if cut else content)
+    with pytest.raises(InputError, match=f"{folder}: this conversion .* damaged .*rm -r {folder}"):
+        load(t5_checkpoint, engine="ctranslate2")
+    shutil.rmtree(folder)
+    assert list(load(t5_checkpoint, engine="ctranslate2").score(PAIRS)) == scores
 
 
 def test_the_command_line_ranks_in_int8(t5_checkpoint: Path, collection: Path) -> None:

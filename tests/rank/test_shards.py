@@ -83,3 +83,6 @@ def test_what_is_not_a_job_s_shards_is_refused(tmp_path: Path) -> None:
         merge([shard, first], tmp_path / "out")
     with pytest.raises(InputError, match=r"query 'q1' is in .*b\.trec too \(1 such queries\)"):
         merge([first, second], tmp_path / "out")
+    with pytest.raises(InputError, match=r"explanations\.jsonl: this is no run \(give the runs"):
+        merge([tmp_path / "a.trec.explanations.jsonl"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -157,10 +157,12 @@ def tokenizer_folder(directory: str | Path, base: str | Path | None = None) -> P
     """Where a checkpoint's tokenizer is: beside it, or beside an adapter's base, whose it is too.
 
     Raises:
-        InputError: there is no complete checkpoint, or an adapter's base is not there.
+        InputError: there is no complete checkpoint, an adapter's base is not there, or a whole model is given one.
     """
     model_dir, step = find_checkpoint(directory)
     adapter = read_card(model_dir / f"{PREFIX}_{step}").adapter
+    if adapter is None and base is not None:
+        raise InputError("a whole model, which has no base", path=directory, hint="leave out --base, in Python base=")
     return (model_dir if adapter is None else _base_of(adapter, base, directory).parent) / TOKENIZER
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 from exaranker.errors import InputError, require
 from exaranker.logs import show
@@ -18,7 +19,9 @@ DATA, WEIGHTS = "EXARANKER_DATA", "EXARANKER_WEIGHTS"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `exaranker check-results`."""
-    parser.add_argument("file", nargs="?", metavar="YAML", help="conditions (default: those that the package ships)")
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="YAML", help="conditions (default: those that the package ships)"
+    )
     parser.add_argument(
         "--data",
         metavar="DIR",

@@ -9,6 +9,7 @@ from exaranker.errors import InputError, require
 
 # As `Reranker.from_checkpoint` calls them.
 LOADING = ("max_length", "token_budget", "dtype", "base", "template", "engine")
+MOST_TOKENS = 2**24  # of a batch: no device holds what a model computes of more
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +51,14 @@ def loading(args: argparse.Namespace) -> dict[str, Any]:
     """What was given for `Reranker.from_checkpoint`, checked.
 
     Raises:
-        InputError: a number is too small, or a package that ranking needs is not installed.
+        InputError: a number is too small or too large, or a package that ranking needs is not installed.
     """
     for name in ("max_length", "token_budget"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} {value}, expected at least 1")
+        if value is not None and value > MOST_TOKENS:
+            raise InputError(f"--{name} {value}, expected at most {MOST_TOKENS}")
     for module in ("jax", "flax", "orbax.checkpoint"):
         require(module, "train")
     return {name: getattr(args, name) for name in LOADING}

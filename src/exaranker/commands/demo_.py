@@ -28,6 +28,9 @@ def run(args: argparse.Namespace) -> None:
     if is_mirror(args.output_dir):
         problem = "the demo's output cannot be in a store: each of its stages is a process of its own"
         raise InputError(problem, path=args.output_dir, hint="name a local folder")
+    for name in ("pairs", "train_steps"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} {getattr(args, name)}, expected at least 1")
     from exaranker.demo import run_demo
 
     run_demo(args.output_dir, args.sample, args.pairs, args.train_steps)

@@ -3,8 +3,10 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exaranker.errors import InputError
 from exaranker.gin_config import add_gin_arguments
 from exaranker.logs import say, show
 from exaranker.preprocess.engines.registry import CHOICES, GIVEN, NO_ENGINE
@@ -89,19 +91,19 @@ def _with_flags(pairs: "InputConfig", args: argparse.Namespace) -> "InputConfig"
 
 def _given(args: argparse.Namespace, config: "ExplainConfig") -> None:
     from exaranker.preprocess.engines.given import GivenJob, write_given
-    from exaranker.preprocess.explain import summary
     from exaranker.preprocess.pairs.selection import select
     from exaranker.preprocess.pairs.sources import open_given
 
     source = open_given(args.pairs, config.pairs, args.texts)
     selection = select(source.reader, config.pairs.positive_grade, args.limit, args.balance)
     _say_selected(selection, source.left_out)
-    show(summary(write_given(GivenJob(selection, source.path, config.explainer, source.left_out), args.output_dir)))
+    job = GivenJob(selection, source.path, config.explainer, source.left_out)
+    _show_written(write_given(job, args.output_dir), args.output_dir)
 
 
 def _asked(args: argparse.Namespace, config: "ExplainConfig") -> None:
     from exaranker.preprocess.dataset.unexplained import write_unexplained
-    from exaranker.preprocess.explain import explain, summary
+    from exaranker.preprocess.explain import explain
     from exaranker.preprocess.factory import make_job
     from exaranker.preprocess.pairs.selection import select
     from exaranker.preprocess.pairs.sources import open_source
@@ -113,7 +115,22 @@ def _asked(args: argparse.Namespace, config: "ExplainConfig") -> None:
         write_unexplained(selection, source.name, config.explainer.shard_size, args.output_dir)
         show("no explanations were asked for: this is a dataset to train on labels only")
     else:
-        show(summary(explain(make_job(selection, source.name, config, args.engine), args.output_dir)))
+        job = make_job(selection, source.name, config, args.engine)
+        _show_written(explain(job, args.output_dir), args.output_dir)
+
+
+def _show_written(manifest: dict[str, Any], output_dir: Path) -> None:
+    """Says what was kept.
+
+    Raises:
+        InputError: nothing was, so that there is nothing to train on.
+    """
+    from exaranker.preprocess.explain import summary
+
+    if not any(shard["rows"] for shard in manifest["shards"]):
+        hint = "rejected-*.jsonl there have the texts and the reasons; for other pairs or settings name another folder"
+        raise InputError(summary(manifest), path=output_dir, hint=hint)
+    show(summary(manifest))
 
 
 def _say_selected(selection: "Selection[Any]", left_out: Mapping[str, int]) -> None:

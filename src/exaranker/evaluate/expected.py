@@ -79,9 +79,20 @@ def _condition(row: Any, number: int, path: str) -> Condition:
     if not {"qrels", "collection"} & row.keys():
         raise InputError(f"condition {number}: qrels or collection is missing", path=path)
     require_shape(row, {name: SHAPE[name] for name in row}, path=path, place=f"condition {number}")
-    if not (isfinite(row["expected"]) and isfinite(row["tolerance"])):
-        raise InputError(f"condition {number}: expected and tolerance are finite numbers", path=path)
+    if problem := _problem(row):
+        raise InputError(f"condition {number}: {problem}", path=path)
     return Condition(**row)
+
+
+def _problem(row: Mapping[str, Any]) -> str:
+    if not (isfinite(row["expected"]) and isfinite(row["tolerance"])):
+        return "expected and tolerance are finite numbers"
+    if row["tolerance"] < 0:
+        return f"tolerance is {row['tolerance']}, expected at least 0"
+    if (level := row.get("min_relevance", 1)) < 1:
+        return f"min_relevance is {level}, expected at least 1"
+    foreign = [command for command in row.get("commands", ()) if command.split()[:1] != ["exaranker"]]
+    return f"command {foreign[0]!r}, expected exaranker VERB" if foreign else ""
 
 
 def check(conditions: Sequence[Condition], folders: Mapping[str, str | None]) -> Iterator[Outcome]:
@@ -109,6 +120,8 @@ def _outcome(condition: Condition, folders: Mapping[str, str]) -> Outcome:
         if done.returncode:
             raise InputError(f"{condition.name}: {' '.join(words)} failed: {done.stderr.strip()[-400:]}")
     run = Path(_filled(condition.run, folders, condition))
+    if not run.is_file() and (condition.commands or condition.run.startswith("{output}")):
+        raise InputError(f"{condition.name}: no command of it wrote {condition.run}", hint="they name it as --output")
     if not run.is_file():
         return Outcome(condition, skipped=f"{run} is not there")
     return Outcome(condition, _value(condition, run, folders))

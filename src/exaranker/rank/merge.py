@@ -28,9 +28,13 @@ def merge(runs: Sequence[Path], output: Path) -> list[Path]:
     Shards of a job come in their order, whatever the order given; explanations given with them are not runs.
 
     Raises:
-        InputError: a shard is missing or of another job, a query is in two runs, or only some are explained.
+        InputError: there is no run, a shard is missing or of another job, a query is in two runs, or only some are
+            explained.
     """
     ordered = _in_order([path for path in runs if not path.name.endswith((EXPLANATIONS, ".partial"))])
+    if not ordered:
+        hint = "give the runs: their explanations are found beside them"
+        raise InputError("this is no run", path=runs[0], hint=hint)
     _refuse_shared_queries(ordered)
     explained = [path for path in map(explanations_of, ordered) if path.is_file()]
     if explained and len(explained) < len(ordered):

@@ -170,6 +170,11 @@ def test_the_base_may_be_the_model_of_hugging_face(folder, tmp_path, monkeypatch
         Reranker.from_checkpoint(folder / "ours", base=model)
 
 
+def test_a_whole_model_is_given_no_base(folder):
+    with pytest.raises(InputError, match=r"base/checkpoint_0: a whole model, which has no base \(leave out --base"):
+        Reranker.from_checkpoint(folder / "base", base=folder / "base")
+
+
 def test_an_export_says_how_to_rank_with_it_and_comes_back_rounded_as_asked(folder, tmp_path):
     base, out = folder / "base", tmp_path / "out"
     template = tmp_path / "mine.yaml"

@@ -17,7 +17,7 @@ import pytest
 import sentencepiece
 import transformers
 
-from exaranker.checkpoints.convert.public import public_ranker, usable_checkpoint
+from exaranker.checkpoints.convert.public import public_ranker, usable_base, usable_checkpoint
 from exaranker.checkpoints.folder import load_card
 from exaranker.cli import main
 from exaranker.commands import serve_
@@ -222,6 +222,13 @@ def test_nothing_is_guessed(monot5, tmp_path):
     assert converted != usable_checkpoint(unknown, "monot5")
     with pytest.raises(InputError, match="a checkpoint of ours has its own template"):
         usable_checkpoint(converted, "monot5")
+
+
+def test_what_is_no_checkpoint_is_named_for_what_it_is(monot5):
+    with pytest.raises(InputError, match=r"config.json: this is a file \(expected MODEL_DIR"):
+        usable_checkpoint(monot5 / "config.json")
+    with pytest.raises(InputError, match=r"nowhere: no such directory \(expected [^:]* or a Hugging Face model\)$"):
+        usable_base("nowhere")
 
 
 @pytest.fixture

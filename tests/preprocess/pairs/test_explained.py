@@ -122,6 +122,25 @@ def explain(*words):
     cli.main(["explain", "--engine", "given", *map(str, words)])
 
 
+@pytest.mark.parametrize("first", ["1\tIs it so?\tIt is.", "label;input;output", "Label\tInput\tOutput"])
+def test_a_table_of_another_form_gets_a_tables_remedy(first, tmp_path):
+    path = tmp_path / "mine.tsv"
+    path.write_text(f"{first}\n1\ta\tb\n")
+    with pytest.raises(InputError, match=r"mine.tsv:1: not the first line .*label, input and output, .* by tabs"):
+        list(read_explained(path, InputConfig()))
+
+
+def test_a_dataset_of_no_rows_is_no_success(tmp_path, capsys):
+    path = released(tmp_path / "r.tsv", [(1, "neither", "nor")])
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            explain("--pairs", path, "--output_dir", tmp_path / "out")
+        assert stop.value.code == 2
+        assert "0 of 1 pairs explained in 1 shards; 1 rejected: not_taken_apart 1" in capsys.readouterr().err
+    [side] = (tmp_path / "out").glob("rejected-*.jsonl")
+    assert json.loads(side.read_text())["passage"] == "neither"
+
+
 def test_a_released_file_becomes_a_dataset(tmp_path, capsys):
     rows = [*ROWS, (1, "neither", "nor"), (1, EXARANKER.fill("why", "so"), "true. Explanation: ")]
     path, out = released(tmp_path / "r.tsv", rows), tmp_path / "out"

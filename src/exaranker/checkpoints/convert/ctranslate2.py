@@ -1,7 +1,8 @@
 """Checkpoints as CTranslate2 computes them: our Hugging Face export through its converter, once, into the cache.
 
 The cache is `exaranker.files.cache_dir`; a conversion is named by the digests of weights and card, the type and both
-versions. A killed conversion leaves none, and a second process waits.
+versions. A killed conversion leaves none, and a second process waits. Its files are held to their digests each time,
+about a second per GB: CTranslate2 takes most damage for weights.
 """
 
 import shutil
@@ -17,13 +18,14 @@ from exaranker.checkpoints.convert.families import exported_as
 from exaranker.checkpoints.convert.transfer import export_checkpoint
 from exaranker.checkpoints.reading import weights_digest
 from exaranker.errors import InputError, require
-from exaranker.files import atomic_folder, cache_dir, hold, sha256_json
+from exaranker.files import atomic_folder, cache_dir, hold, sha256_file, sha256_json, write_text
 from exaranker.logs import say
 from exaranker.models import family_of
 
 MODEL_TYPES = ("t5", "mt5", "umt5", "llama", "qwen2", "qwen3")  # whose scores were compared with ours
 DTYPES = ("float32", "int8")
 EXTRA = "ctranslate2"
+DIGESTS = "sha256sums"
 IN_JAX = "leave out --engine and --dtype int8: JAX computes it"
 
 
@@ -33,7 +35,8 @@ def converted(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | 
     The card is the checkpoint's, with its label ids.
 
     Raises:
-        InputError: CTranslate2 computes no such model or type, a package is missing, or an adapter's base is not there.
+        InputError: CTranslate2 computes no such model or type, a package is missing, an adapter's base is not there, or
+            the conversion has been damaged.
     """
     if problem := _problem(card, dtype):
         hint = "give --dtype float32" if dtype == "int8" and family_of(card.config).is_decoder_only else IN_JAX
@@ -47,6 +50,7 @@ def converted(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | 
             if not target.exists():
                 say(f"{checkpoint}: converted for CTranslate2 to {target}")
                 _convert(checkpoint, card, dtype, base, target)
+    _verify(target)
     return target / "model"
 
 
@@ -91,6 +95,24 @@ def _convert(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | N
         (aside / "model").mkdir()
         spec.save(str(aside / "model"))
         shutil.rmtree(exported)
+        write_text(aside / "model" / DIGESTS, _digests(aside / "model"))
+
+
+def _verify(conversion: Path) -> None:
+    """Holds a conversion to what was written.
+
+    Raises:
+        InputError: a file of it is another, or is not there.
+    """
+    hint = f"remove it, and it is made again: rm -r {conversion}"
+    kept = conversion / "model" / DIGESTS
+    if not kept.is_file() or kept.read_bytes() != _digests(conversion / "model").encode():
+        raise InputError("this conversion for CTranslate2 has been damaged", path=conversion, hint=hint)
+
+
+def _digests(folder: Path) -> str:
+    files = sorted(file for file in folder.glob("*") if file.name != DIGESTS)
+    return "".join(f"{sha256_file(file)}  {file.name}\n" for file in files)
 
 
 def _fill_roles(config: Any) -> None:

@@ -76,7 +76,7 @@ def usable_checkpoint(source: str | Path | None, template: str | None = None) ->
     folder = local_path(source).expanduser()
     ranker = public_ranker(hub_id(folder) if folder.is_dir() else str(source))
     chosen = template_named(template) if template else ranker and ranker.template
-    folder = _fetched(source, folder, is_known=chosen is not None)
+    folder = _fetched(source, folder, "" if chosen else _known())
     if template is None and (folder / RANKER).is_file():
         chosen = None
     elif chosen is None:
@@ -92,7 +92,7 @@ def usable_base(source: str | Path) -> str | Path:
     """
     if _is_ours(source):
         return source
-    folder = _fetched(source, local_path(source).expanduser(), is_known=True)
+    folder = _fetched(source, local_path(source).expanduser())
     return _converted(folder, str(source), None, None, "the base of an adapter")
 
 
@@ -112,13 +112,15 @@ def _is_ours(source: str | Path) -> bool:
     return folder.is_dir() and not (folder / "config.json").is_file()
 
 
-def _fetched(source: str | Path, folder: Path, is_known: bool) -> Path:
-    """The folder, or that of a hub id, of which nothing is fetched in vain."""
+def _fetched(source: str | Path, folder: Path, lacks: str = "") -> Path:
+    """The folder, or that of a hub id; one that `lacks` something is not fetched in vain."""
     if folder.is_dir():
         return folder
-    if not is_known or not HUB_ID.fullmatch(str(source)):
-        hint = f"expected MODEL_DIR, MODEL_DIR/checkpoint_N or a Hugging Face model: {_known()}"
-        raise InputError("no such directory", path=source, hint=hint)
+    expected = "expected MODEL_DIR, MODEL_DIR/checkpoint_N or a Hugging Face model"
+    if folder.exists():
+        raise InputError("this is a file", path=source, hint=expected)
+    if lacks or not HUB_ID.fullmatch(str(source)):
+        raise InputError("no such directory", path=source, hint=f"{expected}{lacks and ': '}{lacks}")
     return fetch_model(str(source))
 
 
