@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     for option in ("results", "dtype"):
         if getattr(args, option) and args.format == "t5x":
             raise InputError(f"--{option} goes with --format hf or peft", hint="leave one of them out")
+    if args.run and not args.results:
+        raise InputError("--run goes with --results", hint="it is one of their runs")
     results = _results(args.results, args.run) if args.results else []
     base = args.base and usable_base(args.base)
     path = export_checkpoint(args.checkpoint, args.format, args.output, base, results, args.dtype)

@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> None:
             hint="the base is a checkpoint, or a model of Hugging Face's",
         )
     if args.format == "peft":
+        if args.tokenizer is not None:
+            raise InputError("--tokenizer goes with --format hf or t5x", hint="an adapter has that of its base")
         base = usable_base(args.base)
         show(f"wrote {import_adapter(source, base, args.output, args.template)}")
         return

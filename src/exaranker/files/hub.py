@@ -36,8 +36,18 @@ def model_digest(folder: Path) -> str:
 
 
 def cache_dir() -> Path:
-    """The folder of what is made once and kept: EXARANKER_CACHE, or `~/.cache/exaranker`."""
-    return Path(os.environ.get("EXARANKER_CACHE") or "~/.cache/exaranker").expanduser().absolute()
+    """The folder of what is made once and kept, made if it is not there: EXARANKER_CACHE, or `~/.cache/exaranker`.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    folder = Path(os.environ.get("EXARANKER_CACHE") or "~/.cache/exaranker").expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "name another place: EXARANKER_CACHE=DIR"
+        raise InputError(f"cannot make the cache here: {error.strerror}", path=folder, hint=hint) from error
+    return folder
 
 
 def _snapshot(name: str, files: Sequence[str]) -> Path:

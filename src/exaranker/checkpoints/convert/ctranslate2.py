@@ -45,7 +45,6 @@ def converted(checkpoint: Path, card: ModelCard, dtype: str, base: str | Path | 
     known = [__version__, version, dtype, card.to_json(), weights_digest(checkpoint)]
     target = cache_dir() / f"ctranslate2-{sha256_json(known)[:16]}"
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
         with hold(target.with_name(f".{target.name}.converting"), target, wait=True):
             if not target.exists():
                 say(f"{checkpoint}: converted for CTranslate2 to {target}")

@@ -15,7 +15,7 @@ from exaranker.checkpoints.convert.tensors import Tensors, check_finite, to_tens
 from exaranker.checkpoints.convert.weights import read_tensors
 from exaranker.checkpoints.store import check_same_arrays
 from exaranker.errors import InputError, nearest
-from exaranker.files import read_json, write_json
+from exaranker.files import read_json, require_shape, write_json
 from exaranker.models import ModelConfig, abstract_params, family_of
 from exaranker.models.lora import Lora, abstract_adapter
 
@@ -49,7 +49,10 @@ def read_peft(directory: Path, config: ModelConfig) -> tuple[Lora, Any]:
     layers = {theirs: ours for ours, theirs in _dense_layers(config).items()}
     matrices = dict(_ours(key, tensor, layers, directory) for key, tensor in stored.items())
     adapted = {name.rpartition("/")[0] for name in matrices}
-    lora = Lora(**settings, layers=tuple(_shortest(adapted, layers.values(), "/")))
+    try:
+        lora = Lora(**settings, layers=tuple(_shortest(adapted, layers.values(), "/")))
+    except InputError as error:
+        raise InputError(str(error), path=directory / CONFIG) from error
     expected = abstract_adapter(lora, abstract_params(config))
     adapter = unflatten_dict(matrices, sep="/")
     hint = "the adapter is of another model than --base, or a file of it is damaged"
@@ -86,11 +89,13 @@ def _read_settings(path: Path) -> dict[str, Any]:
     started = str(given.get("init_lora_weights", True))
     if CHANGES_BASE.fullmatch(started):
         raise InputError(f"init_lora_weights {started!r} changes the base's weights", path=path, hint=MERGE)
-    return _settings(given)
+    return _settings(given, path)
 
 
-def _settings(given: Json) -> dict[str, Any]:
+def _settings(given: Json, path: Path) -> dict[str, Any]:
     settings = read_fields(FIELDS, given)
+    numbers = {"lora_alpha": settings["alpha"], "lora_dropout": settings["dropout"]}
+    require_shape(numbers, dict.fromkeys(numbers, float), path=path)
     return {**settings, "alpha": float(settings["alpha"]), "dropout": float(settings["dropout"])}
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from exaranker import __version__
 from exaranker.checkpoints.convert.embedded import embedded_ranker
+from exaranker.checkpoints.convert.peft import CONFIG
 from exaranker.checkpoints.convert.ranker import RANKER
 from exaranker.checkpoints.convert.transfer import import_checkpoint
 from exaranker.checkpoints.folder import has_checkpoint
@@ -69,6 +70,9 @@ def usable_checkpoint(source: str | Path | None, template: str | None = None) ->
         if template is not None:
             raise InputError("--template is of a Hugging Face model", hint="name it: --checkpoint DIR or ID")
         return embedded_ranker()
+    if (local_path(source).expanduser() / CONFIG).is_file():
+        hint = "make a checkpoint of it: exaranker import --format peft --base DIR|ID"
+        raise InputError("PEFT's directory of an adapter", path=source, hint=hint)
     if _is_ours(source):
         if template is not None:
             raise InputError("a checkpoint of ours has its own template", path=source, hint="leave --template out")
@@ -131,7 +135,6 @@ def _converted(folder: Path, name: str, ranker: PublicRanker | None, chosen: Tem
     target = cache_dir() / f"{hub_id(folder).replace('/', '--')}-{sha256_json(known)[:16]}"
     say(f"{name}: {words}; {'converted' if has_checkpoint(target) else 'is converted'} to {target}")
     if not has_checkpoint(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
         with hold(target.with_name(f".{target.name}.converting"), target, wait=True):
             if not has_checkpoint(target):
                 import_checkpoint(folder, "hf", target, None, chosen, max_length)

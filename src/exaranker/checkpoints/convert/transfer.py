@@ -79,7 +79,8 @@ def import_adapter(source: Path, base: str | Path, output: Path, template_name: 
     lora, params = read_peft(source, config)
     tokenizer = load_tokenizer(model_dir / TOKENIZER)
     kept = None if template_name else kept_ranker(source, tokenizer)
-    template = template_named(template_name) if template_name else kept.template if kept else card.template
+    given = template_name or (kept.template if kept else card.template)
+    template = _template(config, given)
     max_length = kept.max_length if kept else card.max_length
     adapter = Adapter(lora, named(str(path)), weights_digest(path))
     ids = label_ids(tokenizer, template)
