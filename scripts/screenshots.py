@@ -27,7 +27,7 @@ from exaranker.shipped import shipped
 IMAGES = Path(__file__).parents[1] / "docs/images"
 SAMPLE = shipped("examples/sample")
 QUERIES = 12
-QUESTION = "how do bees make honey"
+QUESTION = "how to avoid jet lag"
 COLOURS = 64  # of a picture: letters and lines need no more
 
 
@@ -105,8 +105,8 @@ def photograph_server(browser: webdriver.Chrome, checkpoint: list[str]) -> None:
                 browser.get(url)
                 browser.find_element(By.ID, "query").send_keys(QUESTION + Keys.ENTER)
                 until(browser, "#ours button").click()
-                until(browser, "#ours .text span")  # the sentences, last of all
-                until(browser, "#ours .why p:not(.writing)")
+                until(browser, "#ours .text span")
+                until(browser, "#ours .why:not(:has(.writing)) p + p")
                 take(browser, picture)
         finally:
             server.terminate()

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import flax.linen as nn
-import httpx
 import jax
 import numpy as np
 import pytest
@@ -37,7 +36,8 @@ from exaranker.shipped import shipped
 from exaranker.templates import template_named
 from exaranker.tokenization import load_tokenizer
 
-pandas = pytest.importorskip("pandas")  # none of the three is in the lock for Python 3.12
+httpx = pytest.importorskip("httpx")  # none of the four is in the lock for Python 3.12
+pandas = pytest.importorskip("pandas")
 torch = pytest.importorskip("torch")
 CrossEncoder = pytest.importorskip("sentence_transformers").CrossEncoder
 

@@ -1,5 +1,6 @@
 """The ranker in the box: found without a name, said, made once, and the same in PEFT."""
 
+import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ from exaranker import Reranker
 from exaranker.checkpoints.convert.embedded import embedded_ranker
 from exaranker.cli import main
 from exaranker.embedded import RANKER, embedded_ranker_dir
-from exaranker.embedded.llm import embedded_llm_dir
+from exaranker.embedded.llm import PACKAGE, embedded_llm_dir
 from exaranker.errors import InputError
 from exaranker.files import cache_dir
 
@@ -21,7 +22,14 @@ PASSAGES = ["Blue dye was once made from the leaves of woad.", "Air scatters blu
 
 
 @pytest.fixture(scope="module")
-def reranker() -> Reranker:
+def weights() -> None:
+    """Of the base."""
+    if importlib.util.find_spec(PACKAGE.replace("-", "_")) is None:
+        pytest.skip(f"{PACKAGE} is not in the lock for Python 3.12")
+
+
+@pytest.fixture(scope="module")
+def reranker(weights: None) -> Reranker:
     return Reranker.from_checkpoint(dtype="float32")
 
 
@@ -86,7 +94,9 @@ def test_without_the_weights_package_its_name_is_said(monkeypatch: pytest.Monkey
         Reranker.from_checkpoint()
 
 
-def test_a_cache_that_cannot_be_made_says_how_to_name_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_made_says_how_to_name_another(
+    weights: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EXARANKER_CACHE", str(tmp_path / "file/cache"))
     with pytest.raises(InputError, match=r"file/cache: cannot make the cache here: .* \(name .* EXARANKER_CACHE=DIR"):
