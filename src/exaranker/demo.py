@@ -20,7 +20,7 @@ from exaranker.checkpoints.convert.embedded import embedded_base
 from exaranker.embedded import embedded_ranker_dir
 from exaranker.errors import InputError
 from exaranker.files import read_json, read_lines, sha256_file, write_json
-from exaranker.rank.merge import explanations_of
+from exaranker.rank.outputs import explanations_of
 from exaranker.shipped import shipped
 from exaranker.texts.rows import read_texts
 from exaranker.trec import read_qrels

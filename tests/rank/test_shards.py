@@ -86,3 +86,14 @@ def test_what_is_not_a_job_s_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"explanations\.jsonl: this is no run \(give the runs"):
         merge([tmp_path / "a.trec.explanations.jsonl"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_merge_says_what_it_replaces_and_what_it_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for query in "ab":
+        (tmp_path / f"{query}.trec").write_text(f"{query} Q0 p1 1 1.0 tag\n")
+    (tmp_path / "out.trec").write_text("c Q0 p1 1 1.0 tag\n")
+    (tmp_path / "out.trec.explanations.jsonl").write_text("{}\n")
+    merge([tmp_path / "a.trec", tmp_path / "b.trec"], tmp_path / "out.trec")
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'out.trec'} is there already and will be replaced\n" in told
+    assert "out.trec.explanations.jsonl is there already and stays: it explains an earlier run, not this one\n" in told

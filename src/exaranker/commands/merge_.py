@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from exaranker.rank.merge import explanations_of, merge
+    from exaranker.rank.merge import merge
+    from exaranker.rank.outputs import explanations_of
 
     with claim_outputs(args.output, explanations_of(args.output), inputs=args.runs):
         for path in merge(args.runs, args.output):

@@ -18,10 +18,9 @@ import jax
 from exaranker import __version__
 from exaranker.errors import InputError
 from exaranker.files import claim_outputs, sha256_json, write_text
-from exaranker.logs import warn
 from exaranker.rank.inputs import DEPTH_BY, Inputs, check_lengths, read_candidates, read_inputs, warn_of_unknown
 from exaranker.rank.long_documents import LONG, BestWindow, LongDocuments, Window, best_windows
-from exaranker.rank.merge import explanations_of
+from exaranker.rank.outputs import explanations_of, say_what_is_there
 from exaranker.rank.reranker import Explanation, RankingJob, Reranker, default_token_budget, pairs_at_once
 from exaranker.rank.shards import Shard, Sizes, explanation_windows, of_shard, scoring_windows
 from exaranker.resume import Advance, Partial
@@ -92,7 +91,7 @@ def rerank(job: RerankJob) -> None:
         window = job.passage_length if job.documents.has_windows else 0
         check_lengths(reranker.model, inputs.queries, reranker.max_length, job.queries, window)
         warn_of_unknown(reranker.model, inputs)
-        _say_what_is_there(job)
+        say_what_is_there(job.target, is_explained=bool(job.explain_top_k))
         if job.explain_top_k:
             _require_explanations(job, reranker, inputs)
         _write(job, reranker, inputs)
@@ -125,15 +124,6 @@ def _write(job: RerankJob, reranker: Reranker, inputs: Inputs) -> None:
     write_run(job.target, scored, tag=f"exaranker-{reranker.model.card.template.name}")
     for kept in filter(None, (scores, explanations)):
         kept.remove()
-
-
-def _say_what_is_there(job: RerankJob) -> None:
-    """Says which files of an earlier job are replaced, and which one stays beside a run it is not of."""
-    if job.target.exists():
-        warn(f"{job.target} is there already and will be replaced")
-    if job.explanations.exists():
-        fate = "will be replaced" if job.explain_top_k else "stays: it explains an earlier run, not this one"
-        warn(f"{job.explanations} is there already and {fate}")
 
 
 def _require_explanations(job: RerankJob, reranker: Reranker, inputs: Inputs) -> None:

@@ -6,20 +6,11 @@ from pathlib import Path
 
 from exaranker.errors import InputError
 from exaranker.files import open_output, read_lines
+from exaranker.rank.outputs import EXPLANATIONS, explanations_of, say_what_is_there
 from exaranker.rank.shards import Shard
 from exaranker.trec import read_run
 
 SHARD = re.compile(r"(?P<job>.*)\.shard-(?P<index>\d{5})-of-(?P<count>\d{5})")
-EXPLANATIONS = ".explanations.jsonl"
-
-
-def explanations_of(run: Path) -> Path:
-    """The file of a run's explanations, beside it.
-
-    >>> explanations_of(Path("out/dl19.trec")).name
-    'dl19.trec.explanations.jsonl'
-    """
-    return run.with_name(run.name + EXPLANATIONS)
 
 
 def merge(runs: Sequence[Path], output: Path) -> list[Path]:
@@ -40,6 +31,7 @@ def merge(runs: Sequence[Path], output: Path) -> list[Path]:
     if explained and len(explained) < len(ordered):
         missing = next(path for path in map(explanations_of, ordered) if path not in explained)
         raise InputError("no such file, but other runs are explained", path=missing, hint="run that shard again")
+    say_what_is_there(output, is_explained=bool(explained))
     _join(ordered, output)
     if explained:
         _join(explained, explanations_of(output))
