@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+LISTED = 60  # names of a hint
+
 
 class InputError(ValueError):
     """Bad input or bad usage: the command line prints it as one line and exits 2.
@@ -24,12 +26,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     >>> nearest("exaranker_sampel_label", ["exaranker_sample_label", "other"])
     'did you mean exaranker_sample_label?'
+    >>> nearest("x", map(str, range(100, 180)))[-26:]
+    '157, 158, 159, and 20 more'
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"known: {', '.join(names)}" if names else "none are known"
+    if not names:
+        return "none are known"
+    more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"known: {', '.join(names[:LISTED])}{more}"
 
 
 def require(module: str, extra: str) -> ModuleType:
