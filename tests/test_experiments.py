@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+SAMPLE = Path(__file__).parents[1] / "examples/sample"
 HERE = Path(__file__).parents[1] / "scripts/experiments"
 
 
@@ -123,3 +125,25 @@ def test_explanations_are_held_to_the_filters(tmp_path):
     assert counts["labelled relevant"] == ["2", "of", "4"]
     assert counts["repetition"] == counts["contradiction"] == ["1", "of", "4"]
     assert counts["neither repetition nor contradiction"[:31].strip()] == ["2", "of", "4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranker", "millions"), [("base", 222.9), ("large", 737.7), ("3b", 2851.6)])
+def test_a_cell_of_the_grid_is_a_script_whose_training_can_be_checked(ranker, millions, tmp_path):
+    """With the sample's pairs and vocabulary, and without weights."""
+    printed = run_script("grid.py", tmp_path, "--triples", "triples.tsv.gz", "--rankers", ranker)
+    assert len(list(tmp_path.glob("*.sh"))) == 12
+    assert f"| {ranker} | llama2_7b_chat | 15k | 7,032 | 0.1 | " in printed
+    explain = [sys.executable, "-m", "exaranker.cli", "explain", "--quiet", "--engine", "none", "--limit", "8"]
+    explain += ["--pairs", str(SAMPLE / "pairs.tsv"), "--output_dir", str(tmp_path / "sets/labels.15k")]
+    subprocess.run(explain, check=True)
+    cell = tmp_path / f"{ranker}.labels.15k.sh"
+    text = cell.read_text().replace(f"initial/{ranker}/tokenizer", str(SAMPLE / "spiece.model"))
+    cell.write_text(text.replace(f"\"'\"'initial/{ranker}'\"'\"", "None").replace("'None'", "None"))
+    environment = os.environ | {"DRY_RUN": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run([cell], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    parameters = re.search(r"parameters +([\d,]+)", done.stdout)
+    assert round(int(parameters[1].replace(",", "")) / 1e6, 1) == millions
+    assert "TRAIN_STEPS = 7032" in done.stdout
+    assert not (tmp_path / "models").exists()
