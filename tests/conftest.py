@@ -1,5 +1,8 @@
 """What all tests share: quick compiling, cores of their own for parallel workers, slow files first, explained pairs."""
 
+import contextlib
+import ctypes
+import gc
 import importlib.util
 import os
 import re
@@ -64,6 +67,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("no_cover")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path in slow) is (BUDGET is not None))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_worker() -> Iterator[None]:
+    """What a file's tests compiled goes with them: a worker would grow to 6 GB, and engines beside it starve."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # glibc's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
