@@ -116,14 +116,22 @@ def damage_named(checkpoint: Path) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Orbax and TensorStore raise many types.
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        if _is_damage(error):
+        origin = _origin(error)
+        problem = f"{type(origin).__name__}: {' '.join(str(origin).split())[:200]}"
+        if _is_damage(origin):
             raise DamagedError(problem, path=checkpoint) from error
         hint = "nothing was changed; to do without this checkpoint, rename it"
         raise InputError(f"cannot be read ({problem})", path=checkpoint, hint=hint) from error
 
 
-def _is_damage(error: Exception) -> bool:
+def _origin(error: BaseException) -> BaseException:
+    """The first of the errors that this one was raised from: Orbax wraps what TensorStore says of one process' part."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _is_damage(error: BaseException) -> bool:
     if isinstance(error, (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError)):
         return True
     told = str(error)

@@ -205,7 +205,7 @@ def _together(attempt: Callable[[], Result], path: Path) -> Result:
     known = problem is None or isinstance(problem, DamagedError)
     if not _all_processes(known):
         raise problem if problem and not known else InputError("another process cannot read it", path=path)
-    raise problem or DamagedError("another process found it damaged", path=path)
+    raise problem or DamagedError("another process could not read it", path=path)
 
 
 def _free_name(path: Path) -> Path:
