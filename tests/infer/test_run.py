@@ -120,7 +120,8 @@ def step_by_step(trained: Trained, pair: tuple[str, str], answer: list[int]) -> 
 
 def likelihood_rounding(rounding: ModuleType, steps: np.ndarray) -> float:
     """Of an answer's log-likelihood: each token's logit, over positions, and the log of a sum over all pieces."""
-    return len(steps) * float(rounding.rounding(INPUTS, np.abs(steps).max()) + rounding.rounding(PIECES, 1.0))
+    rounded = len(steps) * float(rounding.rounding(INPUTS, np.abs(steps).max()) + rounding.rounding(PIECES, 1.0))
+    return min(rounded, 1e-4)
 
 
 def texts(trained: Trained) -> dict[str, tuple[int, str, str]]:

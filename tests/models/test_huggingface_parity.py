@@ -14,6 +14,7 @@ from exaranker.models.layers import Embedding, RMSNorm
 torch = pytest.importorskip("torch")
 
 ROWS, LENGTH, TARGET = 64, 14, 7
+CLAIMED = 1e-4  # of the largest entry: what rounding may leave has to stay below it too
 CAPTURED = (
     t5.EncoderLayer,
     t5.DecoderLayer,
@@ -110,6 +111,7 @@ def tolerances(rounding, pair, inputs):
 
 def test_every_hidden_state_and_the_logits(pair, inputs, both, tolerances):
     logits, states, _ = both
+    assert len(tolerances) >= 4  # the loss, logits, embeddings, a layer
     assert_close(our_arrays(pair, logits, states, inputs[0]), their_arrays(pair, *inputs)[1:], tolerances[1:])
 
 
@@ -122,9 +124,9 @@ def test_far_apart_tokens(rounding, pair):
 
 
 def assert_close(actual, expected, atols):
-    assert len(actual) >= 3  # logits, embeddings, a layer
     for one, other, atol in zip(actual, expected, atols, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+        claimed = CLAIMED * float(np.abs(np.asarray(other)).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=min(atol, claimed))
 
 
 def test_loss(rounding, pair, inputs, both, tolerances):
@@ -136,7 +138,9 @@ def test_loss(rounding, pair, inputs, both, tolerances):
     weights = targets != 0
     expected = float(reference.loss)
     summed = rounding.rounding(targets.size, expected)  # a mean over all targets
-    assert abs(float(np.sum(losses * weights) / np.sum(weights)) - expected) <= tolerances[0] + summed
+    assert abs(float(np.sum(losses * weights) / np.sum(weights)) - expected) <= min(
+        tolerances[0] + summed, 1e-5 * min(1.0, expected)
+    )
 
 
 def test_greedy_tokens(pair, inputs):
@@ -164,4 +168,4 @@ def test_first_step(pair, inputs, both, tolerances):
     reference = both[2].logits.numpy()
     last = np.zeros(ROWS, int) if pair.is_encoder_decoder else (source != 0).sum(1) - 1
     found = first_step_logits(pair.module, pair.params, source, ids)
-    np.testing.assert_allclose(found, reference[np.arange(ROWS), last][:, ids], rtol=0, atol=tolerances[1])
+    assert_close([found], [reference[np.arange(ROWS), last][:, ids]], tolerances[1:2])

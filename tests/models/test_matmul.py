@@ -79,3 +79,5 @@ def test_a_models_gradient_in_bfloat16_points_where_the_fp32_gradient_does(round
     # As vectors, which bounds both their angle and their lengths.
     most = rounding.rounding(config.mlp_dim, 1.0, "bfloat16") / 2  # one of the two is exact
     assert np.linalg.norm(b - a) <= most * np.linalg.norm(a)
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= 0.999
+    assert np.linalg.norm(b) == pytest.approx(np.linalg.norm(a), rel=0.02)

@@ -27,6 +27,7 @@ torch = pytest.importorskip("torch")
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 NEW_TOKENS = 12
+CLAIMED = 1e-4  # of the largest entry: what rounding may leave has to stay below it too
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,8 @@ def test_every_hidden_state_the_logits_and_the_loss(rounding, ours, theirs, prom
     atols = rounding.moved_by_rounding(reference, theirs, terms=module.config.mlp_dim)
     atols[-1] += rounding.rounding(losses.size, float(losses.mean()))  # a mean over all targets
     for actual, expected, atol in zip([*states, logits, losses.mean()], reference(theirs), atols, strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
+        claimed = CLAIMED * float(np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=min(atol, claimed))
 
 
 def test_greedy_text_of_64_prompts(ours, theirs, prompts):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from safetensors.numpy import load_file
 
 from exaranker import Reranker
@@ -73,7 +74,6 @@ def test_a_template_needs_a_model_of_its_own() -> None:
 
 def test_peft_gives_its_scores(rounding: ModuleType, reranker: Reranker) -> None:
     peft, torch = pytest.importorskip("peft"), pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
     base = transformers.AutoModelForCausalLM.from_pretrained(embedded_llm_dir(), dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, embedded_ranker_dir()).float().eval()
     irrelevant, relevant = reranker.model.card.label_ids or (0, 0)
@@ -85,7 +85,7 @@ def test_peft_gives_its_scores(rounding: ModuleType, reranker: Reranker) -> None
 
     [expected], [atol] = scores(model), rounding.moved_by_rounding(scores, model, terms=1536)  # mlp_dim
     found = list(reranker.score((QUERY, passage) for passage in PASSAGES))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=min(atol, 1e-4))  # as docs/claims.md says
 
 
 def test_without_the_weights_package_its_name_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
