@@ -1,6 +1,7 @@
 """Measures worked out by hand, missing queries, ties, tests of significance, and trec_eval's second opinion."""
 
 import math
+import os
 from pathlib import Path
 
 import ir_measures
@@ -165,9 +166,31 @@ def test_a_jdk_is_found_by_its_version(tmp_path: Path, monkeypatch: pytest.Monke
     assert trec_eval.find_jdk(min_version=102) is None
 
 
-def test_a_provider_that_fails_is_named(files: Path) -> None:
-    message = r"ir-measures cannot compute ERR@10 on these files: .*gdeval.*|.*perl.*"  # its query ids are numbers
+def test_err_of_queries_of_any_name(tmp_path: Path) -> None:
+    (tmp_path / "qrels.txt").write_text("frage-ä 0 d1 1\nfrage-ä 0 d4 4\n7 0 d3 2\n7 0 d9 -1\n", encoding="utf-8")
+    run = "7 Q0 d9 1 3 t\n7 Q0 d3 2 2 t\nfrage-ä Q0 d1 1 2 t\nfrage-ä Q0 d4 2 1 t\n"
+    (tmp_path / "run.trec").write_text(run, encoding="utf-8")
+    measures = parse_measures(["ERR@10"], 1)
+    result = evaluate_run(load_qrels(tmp_path / "qrels.txt"), tmp_path / "run.trec", "run", measures)
+    # A passage of grade g satisfies with (2**g - 1) / 16, and the reader stops there: Chapelle et al., CIKM 2009.
+    expected = {"frage-ä": 1 / 16 + 15 / 16 * (15 / 16) / 2, "7": 3 / 16 / 2}
+    assert result.per_query["ERR@10"] == pytest.approx(expected, abs=5e-6)  # gdeval.pl prints five decimals
+
+
+@pytest.mark.parametrize("name", ["ERR@10", "nDCG(dcg='exp-log2')@10"])
+def test_a_grade_above_what_a_measure_takes_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "qrels.txt").write_text("q1 0 d1 5\n")
+    (tmp_path / "run.trec").write_text("q1 Q0 d1 1 1 t\n")
+    message = r"takes grades of 4 at most: the qrels have 5 for doc 'd1' of query 'q1'"
     with pytest.raises(InputError, match=message):
+        evaluate_run(load_qrels(tmp_path / "qrels.txt"), tmp_path / "run.trec", "run", parse_measures([name], 1))
+
+
+def test_a_provider_that_fails_is_named(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "perl").write_text("#!/bin/sh\nexit 25\n")
+    (tmp_path / "perl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(InputError, match=r"ir-measures cannot compute ERR@10 on these files: .*perl.* exit status 25"):
         evaluate_run(load_qrels(files / "qrels.txt"), files / "run.trec", "run", parse_measures(["ERR@10"], 1))
 
 

@@ -7,7 +7,7 @@ ranking; its own RR@10 would break ties the other way.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from ir_measures.measures.base import SumAgg
 from exaranker.errors import InputError
 from exaranker.trec import Qrel, ScoredDoc, by_query, ranked, read_qrels, read_run
 
+MAX_GRADE = 4  # of measures with exponential gains, which gdeval.pl computes
 QUERIES_AT_ONCE = 100  # ir-measures holds a run three times over; MS MARCO's has seven million lines
 
 PerQuery = dict[str, float]  # query id -> value
@@ -47,8 +48,9 @@ def evaluate_run(
     """Values of one run for every judged query.
 
     Raises:
-        InputError: the run and the qrels have no query in common.
+        InputError: the run and the qrels have no query in common, or a grade is above what a measure takes.
     """
+    _check_grades(qrels, measures)
     judged = dict.fromkeys(qrel.query_id for qrel in qrels)
     run = by_query(docs_of_run(path, ignore_identical_ids))
     unjudged = [query_id for query_id in run if query_id not in judged]
@@ -75,6 +77,17 @@ def is_count(measure: Measure) -> bool:
     return isinstance(measure.aggregator(), SumAgg)
 
 
+def _check_grades(qrels: Iterable[Qrel], measures: Iterable[Measure]) -> None:
+    exponential = next((m for m in measures if m.NAME == "ERR" or m.params.get("dcg") == "exp-log2"), None)
+    for query_id, doc_id, relevance in qrels if exponential is not None else ():
+        if relevance > MAX_GRADE:
+            raise InputError(
+                f"{exponential} takes grades of {MAX_GRADE} at most: the qrels have {relevance} for doc {doc_id!r} "
+                f"of query {query_id!r}",
+                hint="map the grades to 0 to 4, or leave the measure out",
+            )
+
+
 def _summary(measure: Measure, values: PerQuery) -> float:
     total = math.fsum(values.values())
     return int(total) if is_count(measure) else total / len(values)
@@ -84,22 +97,28 @@ def _values(
     qrels: Sequence[Qrel], run: Mapping[str, list[ScoredDoc]], judged: Iterable[str], measures: Sequence[Measure]
 ) -> dict[str, PerQuery]:
     per_query = {str(measure): dict.fromkeys(judged, 0.0) for measure in measures}
-    judgements: dict[str, list[ir_measures.Qrel]] = {}
+    judgements: dict[str, list[Qrel]] = {}
     for qrel in qrels:
-        judgements.setdefault(qrel.query_id, []).append(ir_measures.Qrel(*qrel))
+        judgements.setdefault(qrel.query_id, []).append(qrel)
     waiting = iter(run)
     while query_ids := list(islice(waiting, QUERIES_AT_ONCE)):
-        judged_here = list(chain.from_iterable(judgements[query_id] for query_id in query_ids))
-        for metric in _calculate(measures, judged_here, _strictly_ordered(run[query_id] for query_id in query_ids)):
-            per_query[str(metric.measure)][metric.query_id] = float(metric.value)
+        # Queries are numbered, since gdeval.pl, which computes ERR, takes no other ids.
+        judged_here = [
+            ir_measures.Qrel(str(number), *qrel[1:])
+            for number, query_id in enumerate(query_ids)
+            for qrel in judgements[query_id]
+        ]
+        docs_here = _strictly_ordered(run[query_id] for query_id in query_ids)
+        for metric in _calculate(measures, judged_here, docs_here):
+            per_query[str(metric.measure)][query_ids[int(metric.query_id)]] = float(metric.value)
     return per_query
 
 
 def _strictly_ordered(docs_by_query: Iterable[Sequence[ScoredDoc]]) -> list[ir_measures.ScoredDoc]:
-    """The docs with scores that leave no tie to break."""
+    """The docs of numbered queries, with scores that leave no tie to break."""
     return [
-        ir_measures.ScoredDoc(doc.query_id, doc.doc_id, -float(rank))
-        for docs in docs_by_query
+        ir_measures.ScoredDoc(str(number), doc.doc_id, -float(rank))
+        for number, docs in enumerate(docs_by_query)
         for rank, doc in enumerate(ranked(docs))
     ]
 
@@ -109,6 +128,6 @@ def _calculate(
 ) -> Iterator[ir_measures.Metric]:
     try:
         yield from ir_measures.iter_calc(list(measures), qrels, docs)
-    except (CalledProcessError, ArithmeticError) as error:  # gdeval.pl (ERR) takes only numbers as query ids
+    except (CalledProcessError, ArithmeticError) as error:
         names = ", ".join(map(str, measures))
         raise InputError(f"ir-measures cannot compute {names} on these files: {error}") from error
