@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from exaranker.errors import InputError
 from exaranker.files import read_lines
+from exaranker.files.json_shape import RepeatedFieldError, distinct_fields
 from exaranker.preprocess.pairs.text import LABEL_HINT, InputConfig, text_id, whole_grade
 from exaranker.schema import Pair
 
@@ -155,7 +156,9 @@ def is_unicode(text: str) -> bool:
 def _items(path: str | Path) -> Iterator[JsonRow]:
     text = "\n".join(line for _, line in read_lines(path))
     try:
-        items = json.loads(text)
+        items = json.loads(text, object_pairs_hook=distinct_fields)
+    except RepeatedFieldError as error:
+        raise InputError(str(error), path=path) from error
     except (ValueError, RecursionError) as error:
         hint = f"{_ROW_HINT}, or the file is one array of them"
         raise InputError(f"not a JSON object: {text[:60]!r}", path=path, line=1, hint=hint) from error
@@ -168,7 +171,9 @@ def _items(path: str | Path) -> Iterator[JsonRow]:
 
 def _object(line: str, path: str, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=distinct_fields)
+    except RepeatedFieldError as error:
+        raise InputError(str(error), path=path, line=number) from error
     except (ValueError, RecursionError) as error:
         hint = _ROW_HINT if line.strip() else "remove this blank line"
         raise InputError(f"not a JSON object: {line[:60]!r}", path=path, line=number, hint=hint) from error

@@ -42,3 +42,9 @@ def test_json_that_is_nested_too_deeply_is_one_line(tmp_path):
         read_json(tmp_path / "deep.json")
     with pytest.raises(InputError, match=r"a\.jsonl:7: not valid JSON: Expecting value"):
         parse_json("", path="a.jsonl", line=7)
+
+
+def test_a_field_that_comes_twice_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"rows": 1, "more": [{"file": "a", "file": "b"}]}')
+    with pytest.raises(InputError, match=r"a\.json: the field 'file' comes twice in one object"):
+        read_json(tmp_path / "a.json")

@@ -13,6 +13,7 @@ from exaranker.files import (
     prepare_output,
     read_json,
     read_lines,
+    read_yaml,
     sha256_file,
     sha256_json,
     write_json,
@@ -203,3 +204,12 @@ def test_a_pipe_is_read_as_often_as_a_file(tmp_path):
         list(read_lines(path))
     with pytest.raises(InputError, match="is a device, expected a file"):
         list(read_lines("/dev/zero"))
+
+
+def test_a_yaml_key_that_comes_twice_is_refused_and_a_merged_one_is_replaced(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("first: &x {rows: 1, depth: 2}\nsecond:\n  <<: *x\n  rows: 3\n")
+    assert read_yaml(path)["second"] == {"rows": 3, "depth": 2}
+    path.write_text("- name: x\n  run: r\n  'name': y\n")
+    with pytest.raises(InputError, match=r"a\.yaml:3: not valid YAML: the key 'name' comes twice"):
+        read_yaml(path)

@@ -54,6 +54,11 @@ def test_texts_are_streamed(tmp_path: Path) -> None:
         ("a.jsonl", '["p2", "text"]', r"a\.jsonl:2: expected an id and a text"),
         ("a.jsonl", '{"_id": "p2", "text": null}', r"a\.jsonl:2: expected an id and a text"),
         ("a.jsonl", '{"_id": null, "text": "two"}', r"a\.jsonl:2: expected an id and a text"),
+        (
+            "a.jsonl",
+            '{"_id": "p2", "_id": "p3", "text": "b"}',
+            r"a\.jsonl:2: the field '_id' comes twice in one object",
+        ),
         ("a.jsonl", "{", r"a\.jsonl:2: expected an id and a text"),
         ("a.jsonl", r'{"_id": "p2", "text": "half \ud83d"}', r"a\.jsonl:2: the text has half of a surrogate pair"),
     ],

@@ -22,14 +22,37 @@ _WORDS = {
 }
 
 
+class RepeatedFieldError(ValueError):
+    """A name comes twice in one object, of which json would take the last."""
+
+
+def distinct_fields(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these fields, as the `object_pairs_hook` of json.
+
+    Raises:
+        RepeatedFieldError: a name comes twice.
+
+    >>> json.loads('{"id": 1, "id": 2}', object_pairs_hook=distinct_fields)
+    Traceback (most recent call last):
+    exaranker.files.json_shape.RepeatedFieldError: the field 'id' comes twice in one object
+    """
+    value = dict(fields)
+    if len(value) < len(fields):
+        names = [name for name, _ in fields]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise RepeatedFieldError(f"the field {repeated!r} comes twice in one object")
+    return value
+
+
 def parse_json(text: str | bytes, *, path: str | Path, line: int | None = None) -> Any:
     """Parses a JSON text of a file.
 
     Raises:
-        InputError: it is not JSON, is nested too deeply, or has half of a surrogate pair, which no text has.
+        InputError: it is not JSON, is nested too deeply, names a field twice, or has half of a surrogate pair, which no
+            text has.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=distinct_fields)
         if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
             json.dumps(value, ensure_ascii=False).encode()
         return value
@@ -38,6 +61,8 @@ def parse_json(text: str | bytes, *, path: str | Path, line: int | None = None) 
         raise InputError(f"a text has half of a surrogate pair: \\u{code:04x}", path=path, line=line) from error
     except RecursionError as error:
         raise InputError("this JSON is nested too deeply", path=path, line=line) from error
+    except RepeatedFieldError as error:
+        raise InputError(str(error), path=path, line=line) from error
     except ValueError as error:
         raise InputError(f"not valid JSON: {error}", path=path, line=line) from error
 

@@ -9,13 +9,41 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from exaranker.errors import InputError, require
+import yaml
+
+from exaranker.errors import InputError
 from exaranker.files.encodings import not_text, not_utf8
 from exaranker.files.json_shape import parse_json
 from exaranker.files.mirror import local_path
 from exaranker.files.system import system_error, system_errors_named
+
+MERGE = "tag:yaml.org,2002:merge"  # `<<: *other`
+
+
+class _DistinctKeys:
+    """Beside a YAML loader: of a key given twice it would take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        loader: Any = super()
+        seen: list[Any] = []
+        for key_node, _ in node.value:
+            if key_node.tag == MERGE:
+                continue
+            key = loader.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} comes twice", problem_mark=key_node.start_mark)
+            seen.append(key)
+        return loader.construct_mapping(node, deep)
+
+
+class _Values(_DistinctKeys, yaml.SafeLoader):
+    pass
+
+
+class _Texts(_DistinctKeys, yaml.BaseLoader):
+    pass
 
 
 def read_json(path: str | Path) -> Any:
@@ -29,16 +57,15 @@ def read_json(path: str | Path) -> Any:
     return parse_json(contents.removeprefix(codecs.BOM_UTF8), path=path)
 
 
-def read_yaml(path: str | Path) -> Any:
-    """Reads a YAML file, of plain values only.
+def read_yaml(path: str | Path, scalars: Literal["values", "texts"] = "values") -> Any:
+    """Reads a YAML file, of plain values only; as "texts", a bare yes, true or 1 is the word that it seems.
 
     Raises:
-        InputError: the file is missing or is not YAML; names the line.
+        InputError: the file is missing, is not YAML, or has a key twice in one mapping; names the line.
     """
-    yaml: Any = require("yaml", "evaluate")
     text = "\n".join(line for _, line in read_lines(path))
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Values if scalars == "values" else _Texts)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise InputError(f"not valid YAML: {error.problem}", path=path, line=mark and mark.line + 1) from error

@@ -1,14 +1,12 @@
 """Templates by name or by file: YAML with the fields of `Template`, or with chat messages for its input."""
 
 from collections.abc import Mapping
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from exaranker.errors import InputError, nearest
-from exaranker.files import read_lines, require_fields
+from exaranker.files import read_yaml, require_fields
 from exaranker.templates.template import Template
 
 CHAT = ("messages", "turn")
@@ -36,10 +34,7 @@ def read_template(path: str | Path) -> Template:
     Raises:
         InputError: it is no YAML, a field is unknown, missing or no text, or its words do not make a template.
     """
-    try:
-        values = _texts("\n".join(line for _, line in read_lines(path)))
-    except yaml.YAMLError as error:
-        raise InputError(f"not valid YAML: {' '.join(str(error).split())}", path=path) from error
+    values = read_yaml(path, "texts")
     try:
         return template_of(values, Path(path).stem)
     except InputError as error:
@@ -94,13 +89,9 @@ def _instructed(text: Any, instruction: Any) -> str:
     return text.replace("{instruction}", instruction.replace("{", "{{").replace("}", "}}"))
 
 
-def _texts(text: str) -> Any:
-    """YAML whose scalars are all texts: a bare yes, no, true or 1 is the word that it seems."""
-    return yaml.load(text, Loader=yaml.BaseLoader)  # safe: it builds nothing but texts, lists and mappings
-
-
 def _builtin() -> Mapping[str, Template]:
-    table = _texts((files("exaranker.templates") / "builtin.yaml").read_text())
+    with as_file(files("exaranker.templates") / "builtin.yaml") as path:
+        table = read_yaml(path, "texts")
     return {name: template_of(values, name) for name, values in table.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from exaranker.errors import InputError
 from exaranker.files import blank_line_hint, read_lines
+from exaranker.files.json_shape import RepeatedFieldError, distinct_fields
 
 # Of BEIR, pyserini, Tevatron, ir_datasets and MS MARCO; of a row that has two of them the first counts (a passage of
 # MS MARCO v2 names its document too).
@@ -93,7 +94,7 @@ def json_text(line: str, title: Title = "first") -> tuple[str, ...]:
     ('7', 'Tibia A bone.')
     """
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=distinct_fields)
         identifier = row[next(field for field in ID_FIELDS if field in row)]
         text = row[next(field for field in TEXT_FIELDS if field in row)]
         named = row.get("title")
@@ -159,7 +160,19 @@ def _no_text(line: str, layout: Layout, path: str | Path, number: int) -> InputE
     if is_tsv and line.lstrip().startswith("{"):
         hint = "these are JSON lines: name the file *.jsonl"
     problem = f"expected an id and a text as {layout.form}{got}: {line[:60]!r}"
+    if not is_tsv:
+        problem = _repeated_field(line) or problem
     return InputError(problem, path=path, line=number, hint=hint)
+
+
+def _repeated_field(line: str) -> str:
+    try:
+        json.loads(line, object_pairs_hook=distinct_fields)
+    except RepeatedFieldError as error:
+        return str(error)
+    except (ValueError, RecursionError):
+        pass
+    return ""
 
 
 def _has_utf8(row: Iterable[str]) -> bool:

@@ -81,6 +81,7 @@ def test_invalid_utf8(tmp_path, form):
     ("line", "message"),
     [
         ("not json", "pairs.jsonl:1: not a JSON object: 'not json'"),
+        ('{"query": "a", "query": "b"}', "pairs.jsonl:1: the field 'query' comes twice in one object"),
         ("1", r"pairs.jsonl:1: expected a JSON object, got '1'"),
         ("[1]", r"pairs.jsonl\[0\]: expected a JSON object, got 1"),
         ('[{"query": "q", "passage": "p", "label": 1}, {"query": "q"}]', r"pairs.jsonl\[1\]: label None is not an int"),
