@@ -68,7 +68,7 @@ def read_yaml(path: str | Path, scalars: Literal["values", "texts"] = "values") 
         return yaml.load(text, _Values if scalars == "values" else _Texts)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise InputError(f"not valid YAML: {error.problem}", path=path, line=mark and mark.line + 1) from error
+        raise InputError(f"not valid YAML: {error.problem}", path=path, line=mark.line + 1 if mark else None) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise InputError(f"not valid YAML: {' '.join(str(error).split())}", path=path) from error
     except RecursionError as error:
