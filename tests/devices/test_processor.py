@@ -1,4 +1,4 @@
-"""bf16 products are taken where the processor has units for them."""
+"""bf16 products are taken where the processor has units for them; int8 ones that overflow are known."""
 
 from types import SimpleNamespace
 
@@ -21,6 +21,21 @@ from exaranker.devices import processor
 def test_flags_are_read_as_linux_writes_them(tmp_path, line, has):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: any\n{line}\n")
     assert processor.multiplies_bf16(tmp_path / "cpuinfo") == has
+
+
+@pytest.mark.parametrize(
+    ("line", "overflows"),
+    [
+        ("flags\t\t: fpu sse2 avx2 fma", True),
+        ("flags\t\t: fpu sse2 avx2 avx_vnni", False),
+        ("flags\t\t: fpu sse2 avx2 avx512f avx512_vnni", False),
+        ("Features\t: fp asimd", False),
+        ("processor\t: 0", False),
+    ],
+)
+def test_int8_overflows_on_x86_without_vnni(tmp_path, line, overflows):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert processor.overflows_in_int8(tmp_path / "cpuinfo") == overflows
 
 
 def test_without_a_file_there_are_none(tmp_path):

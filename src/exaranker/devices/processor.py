@@ -6,6 +6,8 @@ from typing import Any
 
 # As Linux names them: AMD from Zen 4 and Intel from Cooper Lake on, Intel's AMX, Arm from Neoverse V1 on.
 BF16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+# The same of int8, on x86 (VNNI); other processors' products do not overflow.
+INT8_UNITS = frozenset({"avx512_vnni", "avx_vnni"})
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -20,9 +22,19 @@ def fitting_dtype(device: Any, dtype: str) -> str:
 @cache
 def multiplies_bf16(cpuinfo: Path = CPUINFO) -> bool:
     """Whether the processor has units for bf16 products; where no file says so, that it has none."""
+    return not BF16_UNITS.isdisjoint(_flags(cpuinfo))
+
+
+@cache
+def overflows_in_int8(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether int8 products are added in pairs to 16 bits, which saturate, as oneDNN does on x86 without VNNI."""
+    flags = _flags(cpuinfo)
+    return "sse2" in flags and INT8_UNITS.isdisjoint(flags)
+
+
+def _flags(cpuinfo: Path) -> frozenset[str]:
     try:
         lines = cpuinfo.read_text(errors="replace").splitlines()
     except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return not BF16_UNITS.isdisjoint(flags.split())
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith(("flags", "Features"))), "").split())

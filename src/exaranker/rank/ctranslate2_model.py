@@ -16,7 +16,9 @@ from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.convert.ctranslate2 import EXTRA, converted
 from exaranker.checkpoints.folder import PREFIX, find_checkpoint, read_card
 from exaranker.checkpoints.store import tokenizer_of
+from exaranker.devices import processor
 from exaranker.errors import InputError, require
+from exaranker.logs import warn
 from exaranker.models import family_of
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.rank.target_features import Tokens
@@ -59,6 +61,10 @@ class CTranslate2Model:
         dtype = dtype or "float32"
         card, tokenizer = read_card(path), tokenizer_of(path, base)
         card = replace(card, label_ids=label_ids(tokenizer, card.template))
+        if dtype == "int8" and processor.overflows_in_int8():
+            warn(
+                "this processor has no units for int8 (VNNI): some sums overflow, and scores are further from float32's"
+            )
         folder = converted(path, card, dtype, base)
         is_decoder = family_of(card.config).is_decoder_only
         load = library.Generator if is_decoder else library.Translator
