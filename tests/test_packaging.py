@@ -26,7 +26,16 @@ MODULES = {
         "exaranker.checkpoints.convert.transfer",
         "exaranker.tasks",
     ],
-    "train,serve": ["exaranker.serve.server", "exaranker.serve.mcp_server"],
+    "rank": [
+        "exaranker.rank.job",
+        "exaranker.rank.why",
+        "exaranker.rank.merge",
+        "exaranker.rank.faithfulness_job",
+        "exaranker.embedded.llm",
+        "exaranker.checkpoints.convert.embedded",
+        "exaranker.checkpoints.convert.transfer",
+    ],
+    "rank,serve": ["exaranker.serve.server", "exaranker.serve.mcp_server"],
     "evaluate": [
         "exaranker.rank.bm25",
         "exaranker.evaluate.measures",
@@ -93,7 +102,7 @@ def test_an_extra_brings_what_its_stage_imports(extra: str) -> None:
 
 def test_extras_are_those_of_the_documentation() -> None:
     extras = set(distribution("exaranker").metadata.get_all("Provides-Extra") or [])
-    assert extras >= {"explain", "train", "tpu", "cuda", "evaluate", "demo", "dev"}
+    assert extras >= {"explain", "rank", "train", "tpu", "cuda", "evaluate", "demo", "dev"}
 
 
 def test_every_folder_of_code_is_shipped() -> None:

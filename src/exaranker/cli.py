@@ -43,7 +43,7 @@ VERBS = {
 # What brings the packages that a verb imports, where it is not `train`.
 EXTRAS = dict.fromkeys(("retrieve", "evaluate", "report", "check-results"), "evaluate")
 EXTRAS |= {"explain": "explain", "inspect": "explain", "export-explanations": "export", "demo": "demo"}
-EXTRAS |= {"serve": "train,serve"}
+EXTRAS |= dict.fromkeys(("rerank", "why", "merge", "faithfulness"), "rank") | {"serve": "rank,serve"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -142,7 +142,7 @@ class SentencePieceTokenizer:
     control_ids: Mapping[str, int] = {}
 
     def __init__(self, file: Path):
-        sentencepiece = require("sentencepiece", "train")
+        sentencepiece = require("sentencepiece", "rank")
         try:
             self._model = sentencepiece.SentencePieceProcessor(model_file=str(file))
         except (RuntimeError, OSError) as error:
@@ -204,7 +204,7 @@ class HuggingFaceTokenizer:
     pad_id = PAD_ID
 
     def __init__(self, file: Path):
-        tokenizers = require("tokenizers", "train")
+        tokenizers = require("tokenizers", "rank")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the Rust library raises a bare Exception

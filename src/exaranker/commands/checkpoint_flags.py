@@ -60,5 +60,5 @@ def loading(args: argparse.Namespace) -> dict[str, Any]:
         if value is not None and value > MOST_TOKENS:
             raise InputError(f"--{name} {value}, expected at most {MOST_TOKENS}")
     for module in ("jax", "flax", "orbax.checkpoint"):
-        require(module, "train")
+        require(module, "rank")
     return {name: getattr(args, name) for name in LOADING}

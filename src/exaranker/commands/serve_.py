@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _serve_http(args: argparse.Namespace) -> None:
-    require("jax", "train")
+    require("jax", "rank")
     from exaranker.serve.server import listen, serve
 
     key = args.api_key_file and _read_key(args.api_key_file)

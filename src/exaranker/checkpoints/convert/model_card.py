@@ -43,7 +43,7 @@ def model_card(
     Raises:
         InputError: huggingface_hub is not installed.
     """
-    hub: Any = require("huggingface_hub", "train")
+    hub: Any = require("huggingface_hub", "rank")
     decoder_only = family_of(card.config).is_decoder_only
     words = card.template.input.replace("{|}", "")
     data = hub.ModelCardData(

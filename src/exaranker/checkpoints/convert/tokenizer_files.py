@@ -85,11 +85,11 @@ def _with_end(directory: Path, tokenizer: Tokenizer, template: Template) -> dict
         return {}
     first, last = ([(stored.id_to_token(number), number) for number in ids] for ids in (before, after))
     one = " ".join([*(name for name, _ in first), "$A", *(name for name, _ in last)])
-    processors = require("tokenizers", "train").processors
+    processors = require("tokenizers", "rank").processors
     stored.post_processor = processors.TemplateProcessing(single=one, pair=f"{one} $B", special_tokens=[*first, *last])
     stored.save(str(directory / HUGGINGFACE_FILE))
     return {"tokenizer_class": "PreTrainedTokenizerFast"}  # others put their own tokens around a text
 
 
 def _load(directory: Path) -> Any:
-    return require("tokenizers", "train").Tokenizer.from_file(str(directory / HUGGINGFACE_FILE))
+    return require("tokenizers", "rank").Tokenizer.from_file(str(directory / HUGGINGFACE_FILE))

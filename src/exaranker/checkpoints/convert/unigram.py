@@ -16,7 +16,7 @@ def write_unigram(directory: Path, after: Sequence[int]) -> dict[str, Any]:
 
     `after` are the ids that end an input.
     """
-    model = require("sentencepiece.sentencepiece_model_pb2", "train").ModelProto()
+    model = require("sentencepiece.sentencepiece_model_pb2", "rank").ModelProto()
     model.ParseFromString((directory / SENTENCEPIECE_FILES[0]).read_bytes())
     tokenizer = _segmentation(model)
     tokenizer.add_special_tokens([piece.piece for piece in model.pieces if piece.type in CONTROL])
@@ -24,7 +24,7 @@ def write_unigram(directory: Path, after: Sequence[int]) -> dict[str, Any]:
     if names:
         one, two = " ".join(["$A", *names]), " ".join(["$A", *names, "$B", *names])
         ends = list(zip(names, after, strict=True))
-        processors = require("tokenizers", "train").processors
+        processors = require("tokenizers", "rank").processors
         tokenizer.post_processor = processors.TemplateProcessing(single=one, pair=two, special_tokens=ends)
     tokenizer.save(str(directory / HUGGINGFACE_FILE))
     roles = {"eos_token": model.trainer_spec.eos_id, "unk_token": model.trainer_spec.unk_id, "pad_token": 0}
@@ -34,7 +34,7 @@ def write_unigram(directory: Path, after: Sequence[int]) -> dict[str, Any]:
 
 def _segmentation(model: Any) -> Any:
     """The same pieces of every text, by the library `tokenizers`."""
-    library = require("tokenizers", "train")
+    library = require("tokenizers", "rank")
     trained, normalised = model.trainer_spec, model.normalizer_spec
     scores = [(piece.piece, piece.score) for piece in model.pieces]
     tokenizer = library.Tokenizer(library.models.Unigram(scores, trained.unk_id, trained.byte_fallback))
