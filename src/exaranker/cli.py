@@ -43,7 +43,8 @@ VERBS = {
 # What brings the packages that a verb imports, where it is not `train`.
 EXTRAS = dict.fromkeys(("retrieve", "evaluate", "report", "check-results"), "evaluate")
 EXTRAS |= {"explain": "explain", "inspect": "explain", "export-explanations": "export", "demo": "demo"}
-EXTRAS |= dict.fromkeys(("rerank", "why", "merge", "faithfulness"), "rank") | {"serve": "rank,serve"}
+EXTRAS |= dict.fromkeys(("rerank", "why", "merge"), "rank")
+EXTRAS |= {"serve": "rank,serve", "faithfulness": "rank,evaluate"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

