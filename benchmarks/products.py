@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def of_xla() -> dict[str, Any]:
             product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32)).lower(a, b).compile()
             text = product.as_text()
             kernel = next((kernel for kernel in KERNELS if text is not None and kernel in text), "XLA's own")
-            flops = gigaflops(lambda a=a, b=b, product=product: product(a, b).block_until_ready(), width, features)
+            flops = gigaflops(partial(waited_for, product, a, b), width, features)
             found |= {"kernel": kernel, f"{dtype} {name}": flops}
     return found
 
@@ -98,8 +99,12 @@ def of_torch() -> dict[str, Any]:
         for name, (width, features) in SHAPES.items():
             shape = (TOKENS, width), (width, features)
             a, b = (torch.ones(size, dtype=getattr(torch, dtype)) for size in shape)
-            found[f"{dtype} {name}"] = gigaflops(lambda a=a, b=b: a @ b, width, features)
+            found[f"{dtype} {name}"] = gigaflops(partial(torch.matmul, a, b), width, features)
     return found
+
+
+def waited_for(product: Any, a: jax.Array, b: jax.Array) -> None:
+    product(a, b).block_until_ready()
 
 
 def gigaflops(product: Callable[[], Any], width: int, features: int) -> float:

@@ -61,11 +61,9 @@ class CTranslate2Model:
         dtype = dtype or "float32"
         card, tokenizer = read_card(path), tokenizer_of(path, base)
         card = replace(card, label_ids=label_ids(tokenizer, card.template))
-        if dtype == "int8" and processor.overflows_in_int8():
-            warn(
-                "this processor has no units for int8 (VNNI): some sums overflow, and scores are further from float32's"
-            )
         folder = converted(path, card, dtype, base)
+        if dtype == "int8" and processor.overflows_in_int8():
+            warn("this processor has no units for int8 (VNNI): some sums overflow, scores are less exact")
         is_decoder = family_of(card.config).is_decoder_only
         load = library.Generator if is_decoder else library.Translator
         engine = load(str(folder), compute_type=dtype, inter_threads=1, intra_threads=len(os.sched_getaffinity(0)))
