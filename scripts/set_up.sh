@@ -38,7 +38,7 @@ else
 fi
 version=$(version_of "${python:-none}")
 case $version in
-  3.11) lock=cpu-py311.lock what="every stage; some 400 packages, 7.6 GB, about 6 minutes on 2 cores" ;;
+  3.11) lock=cpu-py311.lock what="every stage; some 400 packages, 7.6 GB, 6 to 9 minutes on 2 cores" ;;
   3.12 | 3.13) lock=cpu-py312.lock what="train, rank, evaluate; the LLM engine for CPUs needs 3.11" ;;
   *)
     echo "Python $* is needed, found ${python:-none}${version:+, which is $version}: make PYTHON=/path/to/python3.11" >&2

@@ -43,7 +43,7 @@ VERBS = {
 # What brings the packages that a verb imports, where it is not `train`.
 EXTRAS = dict.fromkeys(("retrieve", "evaluate", "report", "check-results"), "evaluate")
 EXTRAS |= {"explain": "explain", "inspect": "explain", "export-explanations": "export", "demo": "demo"}
-EXTRAS |= dict.fromkeys(("rerank", "why", "merge"), "rank")
+EXTRAS |= dict.fromkeys(("rerank", "why", "merge", "import", "export"), "rank")
 EXTRAS |= {"serve": "rank,serve", "faithfulness": "rank,evaluate"}
 
 
