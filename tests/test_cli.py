@@ -188,7 +188,7 @@ def test_modules_of_the_current_folder_are_not_run(tmp_path):
     [
         ("numpy", "train", "train"),
         ("jax", "train", "train"),
-        ("jax", "import", "train"),
+        ("jax", "import", "rank"),
         ("numpy", "evaluate", "evaluate"),
         ("scipy", "evaluate", "evaluate"),
         ("bm25s", "retrieve", "evaluate"),
