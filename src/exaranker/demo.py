@@ -17,6 +17,7 @@ from typing import Any
 
 from exaranker import __version__, logs
 from exaranker.checkpoints.convert.embedded import embedded_base
+from exaranker.devices.processor import multiplies_bf16
 from exaranker.embedded import embedded_ranker_dir
 from exaranker.errors import InputError
 from exaranker.files import read_json, read_lines, sha256_file, write_json
@@ -77,8 +78,14 @@ def stages(output: Path, sample: Path, base: Path, num_pairs: int, train_steps: 
 
 def _train(style: str, output: Path, base: Path, explanations: Path, train_steps: int) -> Stage:
     gin_file = shipped("t5x_configs") / f"demo_{style}.gin"
-    macros = {"MODEL_DIR": output / style, "DATASET_DIR": explanations, "INITIAL_CHECKPOINT_PATH": base}
+    macros: dict[str, Path | str] = {
+        "MODEL_DIR": output / style,
+        "DATASET_DIR": explanations,
+        "INITIAL_CHECKPOINT_PATH": base,
+    }
     macros["VOCABULARY_PATH"] = base / "tokenizer"
+    if not multiplies_bf16():
+        macros["ACTIVATION_DTYPE"] = "float32"
     train = ["train", "--gin_file", str(gin_file), *(f"--gin.{name}={str(path)!r}" for name, path in macros.items())]
     train.append(f"--gin.TRAIN_STEPS={train_steps}")
     return Stage(f"train {style}", train, [gin_file, explanations / "manifest.json", base], [output / style])
@@ -88,7 +95,8 @@ def _rerank(name: str, output: Path, texts: Sequence[str], model: Path | None) -
     """By a model, or by the ranker in the box."""
     run, bm25 = output / f"{name}.trec", output / "bm25.trec"
     rerank = ["rerank", *texts, "--run", str(bm25), "--output", str(run)]
-    rerank += ["--checkpoint", str(model)] if model else []
+    if model:
+        rerank += ["--checkpoint", str(model), *([] if multiplies_bf16() else ["--engine", "ctranslate2"])]
     written = [run]
     if name != "label":
         rerank += ["--explain_top_k", "1"]

@@ -5,8 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from exaranker.checkpoints.folder import load_card
+from exaranker.devices import processor
 from exaranker.errors import InputError
 from exaranker.losses.token import LossConfig
 from exaranker.models.stack import stack_layers, unstack_layers
@@ -61,6 +63,38 @@ def test_a_run_starts_from_weights_of_either_layout(config, tmp_path, scanned):
     found = jax.device_get(train(kept).params)
     expected = jax.device_get(start.params)
     jax.tree.map(np.testing.assert_array_equal, found, (stack_layers if scanned else unstack_layers)(expected))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "has_units", "says"),
+    [
+        ("bfloat16", False, True),
+        ("bfloat16", True, False),
+        ("float32", False, False),
+    ],
+)
+def test_a_processor_that_would_emulate_bf16_is_said(config, dtype, has_units, says, monkeypatch, capsys):
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: has_units)
+    train(dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype), train_steps=1))
+    message = "no units for bfloat16 and emulates its products: --gin.ACTIVATION_DTYPE=\"'float32'\" takes less time"
+    assert (message in capsys.readouterr().err) is says
+
+
+@pytest.fixture
+def no_cache_yet(monkeypatch, tmp_path):
+    """As a process begins: JAX has no folder to keep compiled programs in."""
+    monkeypatch.setenv("EXARANKER_CACHE", str(tmp_path / "cache"))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
+
+
+def test_the_compiled_step_is_kept_for_the_next_run(config, tmp_path, no_cache_yet):
+    train(dataclasses.replace(config, train_steps=1))
+    assert list(tmp_path.glob("cache/compiled/*/jit_step-*-cache"))
 
 
 def test_weights_of_another_model_are_refused(config, tmp_path):

@@ -13,8 +13,10 @@ from exaranker.checkpoints.folder import PREFIX, find_checkpoint, has_checkpoint
 from exaranker.checkpoints.reading import weights_digest
 from exaranker.checkpoints.store import StoredModel, load_slots, save_tokenizer
 from exaranker.checkpoints.training_state import TrainCheckpoints, one_writer
+from exaranker.devices.compilation_cache import keep_compiled
 from exaranker.devices.flops import peak_flops, train_flops
 from exaranker.devices.mesh import global_batch
+from exaranker.devices.processor import fitting_dtype
 from exaranker.errors import InputError
 from exaranker.files import named
 from exaranker.logs import say
@@ -42,11 +44,13 @@ def train(config: TrainConfig, gin_text: str = "") -> TrainState:
     """
     if config.initial_checkpoint_path is not None and not has_checkpoint(config.directory):
         find_checkpoint(config.initial_checkpoint_path)  # or says why not, before MODEL_DIR is made
+    keep_compiled()
     setup = assemble(config)
     template = register_task(config)
     tokenizer = load_tokenizer(config.data.vocabulary_path)
     card = _card(config, tokenizer, template, gin_text)
     check_model_dir(config.directory, card)
+    _say_if_emulated(config.model.dtype)
     peak = peak_flops(jax.local_devices()[0], config.model.dtype) * jax.device_count()
     with StopSignal() as stop, one_writer(config.directory):
         run = Run(setup, card, peak)
@@ -233,6 +237,12 @@ def _adapter(config: TrainConfig) -> Adapter | None:
     model_dir, step = find_checkpoint(config.initial_checkpoint_path)
     base = model_dir / f"{PREFIX}_{step}"
     return Adapter(config.lora, named(str(base)), weights_digest(base))
+
+
+def _say_if_emulated(dtype: str) -> None:
+    if fitting_dtype(jax.local_devices()[0], dtype) != dtype:
+        remedy = "--gin.ACTIVATION_DTYPE=\"'float32'\" takes less time"
+        _say(f"this processor has no units for {dtype} and emulates its products: {remedy}")
 
 
 def _say(message: str) -> None:
