@@ -139,12 +139,12 @@ def test_what_a_stage_reads_an_earlier_one_writes_or_the_sample_has(tmp_path):
         written |= set(stage.writes)
 
 
-@pytest.mark.parametrize("has_units", [True, False])
-def test_what_is_trained_here_is_in_fp32_where_bf16_would_be_emulated(has_units, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "multiplies_bf16", lambda: has_units)
+@pytest.mark.parametrize("emulated", [True, False])
+def test_what_is_trained_here_is_in_fp32_where_bf16_would_be_emulated(emulated, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "emulates_bf16", lambda: emulated)
     stages = demo.stages(tmp_path, shipped("examples/sample"), tmp_path / "base", 8, 8)
     commands = {stage.name: stage.command for stage in stages}
     for style in demo.STYLES:
-        assert ("--gin.ACTIVATION_DTYPE='\"'\"'float32'" in commands[f"train {style}"]) is not has_units
-        assert ("--engine ctranslate2" in commands[f"rerank {style}"]) is not has_units
+        assert ("--gin.ACTIVATION_DTYPE='\"'\"'float32'" in commands[f"train {style}"]) is emulated
+        assert ("--engine ctranslate2" in commands[f"rerank {style}"]) is emulated
     assert "--engine" not in commands[f"rerank {demo.BOXED}"]

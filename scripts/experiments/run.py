@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from exaranker.demo import Stage, run_or_reuse
-from exaranker.devices.processor import multiplies_bf16
+from exaranker.devices.processor import emulates_bf16
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -105,7 +105,7 @@ def train(name: str, arm: dict[str, Any], seed: int, steps: int, output: Path) -
         "RANDOM_SEED": seed,
         "TRAIN_STEPS": steps,
     } | arm.get("macros", {})
-    if not multiplies_bf16():
+    if emulates_bf16():
         macros["ACTIVATION_DTYPE"] = "float32"
     options = words("train --gin_file", HERE / "smollm2.gin")
     options += ["--gin_search_paths", f"{ROOT}/gin,{ROOT}/t5x_configs"]

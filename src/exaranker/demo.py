@@ -17,7 +17,7 @@ from typing import Any
 
 from exaranker import __version__, logs
 from exaranker.checkpoints.convert.embedded import embedded_base
-from exaranker.devices.processor import multiplies_bf16
+from exaranker.devices.processor import emulates_bf16
 from exaranker.embedded import embedded_ranker_dir
 from exaranker.errors import InputError
 from exaranker.files import read_json, read_lines, sha256_file, write_json
@@ -84,7 +84,7 @@ def _train(style: str, output: Path, base: Path, explanations: Path, train_steps
         "INITIAL_CHECKPOINT_PATH": base,
     }
     macros["VOCABULARY_PATH"] = base / "tokenizer"
-    if not multiplies_bf16():
+    if emulates_bf16():
         macros["ACTIVATION_DTYPE"] = "float32"
     train = ["train", "--gin_file", str(gin_file), *(f"--gin.{name}={str(path)!r}" for name, path in macros.items())]
     train.append(f"--gin.TRAIN_STEPS={train_steps}")
@@ -96,7 +96,7 @@ def _rerank(name: str, output: Path, texts: Sequence[str], model: Path | None) -
     run, bm25 = output / f"{name}.trec", output / "bm25.trec"
     rerank = ["rerank", *texts, "--run", str(bm25), "--output", str(run)]
     if model:
-        rerank += ["--checkpoint", str(model), *([] if multiplies_bf16() else ["--engine", "ctranslate2"])]
+        rerank += ["--checkpoint", str(model), *(["--engine", "ctranslate2"] if emulates_bf16() else [])]
     written = [run]
     if name != "label":
         rerank += ["--explain_top_k", "1"]

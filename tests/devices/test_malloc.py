@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from exaranker.cli import main
-from exaranker.devices.malloc import ACCELERATORS
+from exaranker.devices.accelerators import PLUGINS
 from exaranker.shipped import shipped
 
 ALLOCATES = """
@@ -49,6 +49,6 @@ def test_training_in_batches_of_several_shapes_gives_memory_back(pack, monkeypat
 
 
 def test_an_accelerators_host_is_left_alone():
-    fake = f"import sys, types; module = types.ModuleType('{ACCELERATORS[0]}'); module.__spec__ = object()"
+    fake = f"import sys, types; module = types.ModuleType('{PLUGINS[0]}'); module.__spec__ = object()"
     fake += "; sys.modules[module.__name__] = module"
     assert faults(f"{fake}; keep_freed_memory()") > 100

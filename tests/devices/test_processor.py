@@ -48,3 +48,12 @@ def test_what_would_be_emulated_is_computed_in_float32(monkeypatch):
         monkeypatch.setattr(processor, "multiplies_bf16", lambda has=has: has)
         assert processor.fitting_dtype(jax.devices()[0], "bfloat16") == on_this_cpu
         assert processor.fitting_dtype(accelerator, "bfloat16") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "units", "emulated"), [(False, False, True), (False, True, False), (True, False, False)]
+)
+def test_bf16_is_emulated_without_units_where_jax_has_no_accelerator(plugin, units, emulated, monkeypatch):
+    monkeypatch.setattr(processor, "has_plugin", lambda: plugin)
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: units)
+    assert processor.emulates_bf16() is emulated

@@ -1,8 +1,15 @@
-"""What the makers say of their accelerators, per device as jax counts them."""
+"""Whether there may be accelerators, and what their makers say of them, per device as jax counts them."""
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 GIB = 2**30
+PLUGINS = ("libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin")
+
+
+def has_plugin() -> bool:
+    """Whether jax has a plugin for accelerators; to ask for its devices would take them."""
+    return any(find_spec(name) for name in PLUGINS)
 
 
 class Chip(NamedTuple):

@@ -4,6 +4,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from exaranker.devices.accelerators import has_plugin
+
 # As Linux names them: AMD from Zen 4 and Intel from Cooper Lake on, Intel's AMX, Arm from Neoverse V1 on.
 BF16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 # The same of int8, on x86 (VNNI); other processors' products do not overflow.
@@ -17,6 +19,11 @@ def fitting_dtype(device: Any, dtype: str) -> str:
     Emulated, a product takes longer than in fp32, which is exact besides (benchmarks/rerank.py).
     """
     return "float32" if device.platform == "cpu" and not multiplies_bf16() else dtype
+
+
+def emulates_bf16() -> bool:
+    """Whether what runs here by default has no units for bf16; no device is asked for."""
+    return not has_plugin() and not multiplies_bf16()
 
 
 @cache
