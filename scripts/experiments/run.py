@@ -124,6 +124,7 @@ def reranked(cell: str, collections: list[str], data: Path, output: Path) -> Ite
         command = words("rerank --checkpoint", output / "models" / cell) + words("--run", first)
         command += words("--queries", folder / "queries.tsv") + words("--passages", folder / "passages.tsv")
         command += ["--depth", str(DEPTH[name]), "--output", str(target)]
+        command += ["--engine", "ctranslate2"] if emulates_bf16() else []
         yield Stage(f"rerank {cell} {name}", command, [first, output / "models" / cell], [target])
 
 
