@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from exaranker.errors import require
 from exaranker.files import write_json
+from exaranker.files.shipped import shipped
 from exaranker.preprocess.config import ExplainerConfig
 from exaranker.preprocess.dataset.writer import open_dataset
 from exaranker.preprocess.engines.base import Call, Completion, Engine, EngineInfo, Sampling
@@ -35,7 +36,6 @@ from exaranker.preprocess.explain import Job, explain, pending, plan_of
 from exaranker.preprocess.pairs.selection import select
 from exaranker.preprocess.pairs.text import read_tsv
 from exaranker.preprocess.prompts.prompter import Prompt, Prompter, load_style
-from exaranker.shipped import shipped
 
 LLM = find_llm("smollm2").path
 CONFIG = ExplainerConfig()

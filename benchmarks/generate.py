@@ -22,10 +22,10 @@ from jaxtyping import Int32
 from rerank import SHAPES, SMOLLM2, interval, make_model
 
 from exaranker.files import write_json
+from exaranker.files.shipped import shipped
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.length_buckets import pad_batch, static_length
 from exaranker.rank.reranker import Reranker
-from exaranker.shipped import shipped
 from exaranker.templates import explanation_prefix
 from exaranker.texts.rows import read_texts
 

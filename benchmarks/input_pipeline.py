@@ -18,8 +18,8 @@ import numpy as np
 
 from exaranker.cli import main as exaranker
 from exaranker.files import write_json
+from exaranker.files.shipped import shipped
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.tasks import register_dataset
 from exaranker.templates import ENCODER_DECODER
 from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig

@@ -34,11 +34,11 @@ from exaranker.checkpoints.store import save_model
 from exaranker.devices.flops import forward_flops
 from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.files import write_json
+from exaranker.files.shipped import shipped
 from exaranker.models.t5 import T5Config
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.rank.reranker import Reranker
-from exaranker.shipped import shipped
 from exaranker.templates import EXARANKER, TEMPLATES
 from exaranker.texts.rows import read_texts
 from exaranker.tokenization import load_tokenizer

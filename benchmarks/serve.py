@@ -31,8 +31,8 @@ import numpy as np
 from rerank import SHAPES, make_model
 
 from exaranker.files import write_json
+from exaranker.files.shipped import shipped
 from exaranker.rank.reranker import Reranker
-from exaranker.shipped import shipped
 from exaranker.texts.rows import read_texts
 
 SAME = {"float32": 1e-3, "bfloat16": 0.1}  # of log-odds: batches of other shapes round elsewhere

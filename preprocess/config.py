@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from exaranker.checks import Positive, Seed, Text, above, at_least, at_most, check, within
+from exaranker.checks import NonEmpty, Positive, Seed, above, at_least, at_most, check, within
 from exaranker.errors import InputError, nearest
 from exaranker.preprocess.engines.llms import EMBEDDED
 from exaranker.preprocess.filters.rules import FILTERS
@@ -13,8 +13,8 @@ from exaranker.preprocess.filters.rules import FILTERS
 class ExplainerConfig:
     """The LLM, its prompt, how it is sampled and what is kept; bound in gin as `explainer.NAME`."""
 
-    llm: Text = EMBEDDED
-    prompt: Text = "small"
+    llm: NonEmpty = EMBEDDED
+    prompt: NonEmpty = "small"
     chat: bool = True  # worked examples as turns of the LLM's chat template, or one text to complete
     context_tokens: Positive = 2048
     max_passage_tokens: Positive = 256
@@ -25,7 +25,8 @@ class ExplainerConfig:
     seed: Seed = 0
     shard_size: Positive = 256
     filters: tuple[str, ...] | list[str] = tuple(FILTERS)
-    relevance_prompt: Text | None = None  # also asks the LLM itself, by this prompt, how likely the pair is relevant
+    # Also asks the LLM itself, by this prompt, how likely the pair is relevant.
+    relevance_prompt: NonEmpty | None = None
     # Between that probability and the label; pairs above it are rejected.
     max_disagreement: Annotated[float, within(0, 1)] = 1.0
 

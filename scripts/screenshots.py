@@ -8,6 +8,7 @@ Needs Debian's `chromium` and `chromium-driver`. The tests open their pages in t
 import argparse
 import contextlib
 import io
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from exaranker.cli import main as exaranker
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
 SAMPLE = shipped("examples/sample")
@@ -52,14 +53,28 @@ SERVED = (
 )
 
 
+def find_browser() -> tuple[str, str] | None:
+    """Chromium and its driver, if this machine has both."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    return (browser, driver) if browser and driver else None
+
+
 def chromium() -> webdriver.Chrome:
-    """Debian's Chromium without a screen."""
+    """Chromium without a screen.
+
+    Raises:
+        FileNotFoundError: there is none, or no driver for it.
+    """
+    if (found := find_browser()) is None:
+        raise FileNotFoundError("no chromium or no chromedriver on PATH: apt-get install chromium chromium-driver")
+    browser, driver = found
     options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
+    options.binary_location = browser
     for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    return webdriver.Chrome(options, webdriver.ChromeService(driver))
 
 
 def make_report(checkpoint: list[str], folder: Path) -> Path:

@@ -9,7 +9,8 @@ import seqio
 import tensorflow as tf
 
 from exaranker.errors import InputError
-from exaranker.tasks.styles import Example, Style
+from exaranker.tasks.sources import Example
+from exaranker.tasks.styles import Style
 from exaranker.templates import APART, Template, encode_input, frame, label_ids, parts, pieces
 from exaranker.tokenization import Tokenizer
 

@@ -1,13 +1,14 @@
 """What a target may look like: the label, the explanation, and the controls that tell why explanations help."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import tensorflow as tf
 
-Example = Mapping[str, tf.Tensor]
+from exaranker.tasks.sources import Example
+
 Rewrite = Callable[[Example], Example]
 
 MAX_KEYWORDS = 5  # a few key tokens of a rationale are enough (arXiv 2406.14511)

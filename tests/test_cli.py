@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exaranker import cli
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 SAMPLE = shipped("examples/sample")
 HEAVY = ("jax", "tensorflow", "vllm", "torch", "pyserini", "seqio", "ray")
@@ -97,7 +97,7 @@ def test_a_reader_that_has_gone_is_no_traceback(words, unbuffered, tmp_path):
 
 @pytest.mark.parametrize("package", ["tasks", "preprocess"])
 def test_bare_imports_are_refused(package, monkeypatch):
-    from exaranker.shipped import shipped
+    from exaranker.files.shipped import shipped
 
     monkeypatch.syspath_prepend(str(shipped("")))
     monkeypatch.delitem(sys.modules, package, raising=False)

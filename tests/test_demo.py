@@ -10,7 +10,7 @@ import pytest
 from exaranker import cli, demo, schema
 from exaranker.embedded import embedded_ranker_dir
 from exaranker.errors import InputError
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 QUERIES = 8
 

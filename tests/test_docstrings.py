@@ -49,8 +49,8 @@ def save_model_to(directory: Path) -> None:
     from exaranker import models
     from exaranker.checkpoints.card import ModelCard
     from exaranker.checkpoints.store import save_model
+    from exaranker.files.shipped import shipped
     from exaranker.models.t5 import T5Config
-    from exaranker.shipped import shipped
     from exaranker.templates import TEMPLATES
     from exaranker.tokenization import load_tokenizer
 

@@ -8,11 +8,11 @@ from exaranker import logs
 @pytest.fixture(autouse=True)
 def usual_style():
     yield
-    logs.configure(logs.Style())
+    logs.configure(logs.LogStyle())
 
 
 def test_quiet_leaves_answers_warnings_and_errors(capsys):
-    logs.configure(logs.Style("rerank", quiet=True))
+    logs.configure(logs.LogStyle("rerank", quiet=True))
     logs.show("answer")
     logs.say("step 1")
     logs.warn("a warning")
@@ -23,7 +23,7 @@ def test_quiet_leaves_answers_warnings_and_errors(capsys):
 
 
 def test_json_lines_carry_figures(capsys):
-    logs.configure(logs.Style("train", json=True))
+    logs.configure(logs.LogStyle("train", json=True))
     logs.say("step 10  loss 0.5", step=10, loss=0.5)
     record = json.loads(capsys.readouterr().err)
     assert {**record, "time": ""} == {
@@ -37,7 +37,7 @@ def test_json_lines_carry_figures(capsys):
 
 
 def test_progress_in_json_is_lines_not_a_bar(capsys):
-    logs.configure(logs.Style("rerank", json=True))
+    logs.configure(logs.LogStyle("rerank", json=True))
     with logs.progress(desc="score", total=2, unit="passage") as bar:
         bar.update(2)
     records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -45,7 +45,7 @@ def test_progress_in_json_is_lines_not_a_bar(capsys):
 
 
 def test_the_words_for_another_process():
-    logs.configure(logs.Style("demo", quiet=True, json=True))
+    logs.configure(logs.LogStyle("demo", quiet=True, json=True))
     assert logs.flags() == ["--quiet", "--log_format=json"]
 
 

@@ -28,13 +28,13 @@ from exaranker.errors import InputError
 from exaranker.evaluate import report, trec_eval
 from exaranker.evaluate.expected import read_conditions
 from exaranker.evaluate.results import read_results
+from exaranker.files.shipped import shipped
 from exaranker.gin_config import configure
 from exaranker.preprocess.gin_config import NAMES, RUN_FILE, ExplainConfig
 from exaranker.preprocess.inspect.inspection import inspect
 from exaranker.preprocess.inspect.page import page
 from exaranker.preprocess.prompts.prompter import load_style
 from exaranker.resume import Partial, chunked
-from exaranker.shipped import shipped
 from exaranker.tokenization import load_tokenizer
 
 FILES = 300

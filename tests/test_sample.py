@@ -6,9 +6,9 @@ import pytest
 
 from exaranker.evaluate.measure_names import parse_measures
 from exaranker.evaluate.measures import evaluate_run, load_qrels
+from exaranker.files.shipped import shipped
 from exaranker.preprocess.pairs.text import read_tsv
 from exaranker.rank.bm25 import Bm25Index, Bm25Params, analyze, retrieve
-from exaranker.shipped import shipped
 from exaranker.texts.rows import read_texts
 from exaranker.trec import Qrel, write_run
 

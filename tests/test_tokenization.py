@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import AutoTokenizer, T5Tokenizer
 
 from exaranker.errors import InputError
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 from exaranker.tokenization import byte_to_character_offsets, load_tokenizer, tokenizer_file
 
 SPIECE = Path(seqio.__file__).parent / "test_data/sentencepiece/sentencepiece.model"

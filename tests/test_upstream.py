@@ -16,8 +16,8 @@ import optax
 import pytest
 
 from exaranker.cli import main
+from exaranker.files.shipped import shipped
 from exaranker.losses.token import SPECIAL_FACTORS, LossConfig, loss_weights, token_losses
-from exaranker.shipped import shipped
 from exaranker.train.optimizers import Adafactor
 
 HAS_T5X = importlib.util.find_spec("t5x") is not None

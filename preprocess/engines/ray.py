@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from exaranker import logs
-from exaranker.checks import NotNegative, Positive, Text, check
+from exaranker.checks import NonEmpty, NotNegative, Positive, check
 from exaranker.errors import InputError, require
 from exaranker.preprocess.dataset.files import RejectedPair
 from exaranker.preprocess.dataset.writer import ShardResult
@@ -29,7 +29,7 @@ Columns = dict[str, Any]
 class RayConfig:
     """How many engines, and what each needs; bound in gin as `ray.NAME`."""
 
-    address: Text | None = None  # "auto" or a head's address; None: $RAY_ADDRESS, else a Ray of this machine's own
+    address: NonEmpty | None = None  # "auto" or a head's address; None: $RAY_ADDRESS, else a Ray of this machine's own
     workers: Positive = 2
     cpus_per_worker: Positive = 1
     gpus_per_worker: NotNegative | None = None  # None: where there are GPUs, one for each of the engine's ranks

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from exaranker.checks import Positive, Rule, Text, above, at_least, check, one_of
+from exaranker.checks import NonEmpty, Positive, Rule, above, at_least, check, one_of
 from exaranker.errors import InputError, require
 from exaranker.redact import redacted, redacted_options
 
@@ -27,10 +27,10 @@ class ServerConfig:
     """
 
     base_url: Annotated[str, ADDRESS] = "http://127.0.0.1:8000/v1"
-    model: Text | None = None  # None: the only one that the server has
+    model: NonEmpty | None = None  # None: the only one that the server has
     prompts: Annotated[str, one_of(PROMPTS)] = "tokens"
     extra_body: dict[str, Any] = field(default_factory=dict)  # sent with every request besides: what this server knows
-    api_key_env: Text = "OPENAI_API_KEY"  # the environment variable that holds the key, if the server wants one
+    api_key_env: NonEmpty = "OPENAI_API_KEY"  # the environment variable that holds the key, if the server wants one
     concurrency: Positive = 64  # requests under way at once
     requests_per_second: Annotated[float | None, above(0)] = None
     timeout_seconds: Annotated[float, above(0)] = 300.0  # for one answer

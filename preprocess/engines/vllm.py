@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from tqdm import tqdm
 
 from exaranker import logs
-from exaranker.checks import Positive, Text, above, at_most, check, one_of
+from exaranker.checks import NonEmpty, Positive, above, at_most, check, one_of
 from exaranker.errors import InputError, require
 from exaranker.preprocess.engines.base import Completion, EngineInfo, Sampling
 from exaranker.preprocess.prompts.prompter import Prompt
@@ -30,7 +30,7 @@ class VLLMConfig:
     tensor_parallel_size: Positive = 1
     pipeline_parallel_size: Positive = 1
     dtype: Annotated[str, one_of(DTYPES)] = "auto"  # the model's own; fp32 on a CPU that cannot multiply bf16
-    quantization: Text | None = None
+    quantization: NonEmpty | None = None
     gpu_memory_utilization: Annotated[float, above(0), at_most(1)] = 0.9
     max_num_seqs: Positive | None = None
     enforce_eager: bool | None = None  # None: True on a CPU, where compiling costs minutes; False on a GPU
@@ -172,7 +172,7 @@ def engine_arguments(config: VLLMConfig, on_cpu: bool) -> dict[str, Any]:
     given = {
         "tensor_parallel_size": config.tensor_parallel_size,
         "pipeline_parallel_size": config.pipeline_parallel_size,
-        "dtype": "float32" if on_cpu and config.dtype == "auto" and not multiplies_bf16() else config.dtype,
+        "dtype": "float32" if on_cpu and config.dtype == "auto" and not torch_multiplies_bf16() else config.dtype,
         "quantization": config.quantization,
         "max_num_seqs": config.max_num_seqs,
         "enforce_eager": on_cpu if config.enforce_eager is None else config.enforce_eager,
@@ -184,7 +184,7 @@ def engine_arguments(config: VLLMConfig, on_cpu: bool) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def multiplies_bf16() -> bool:
+def torch_multiplies_bf16() -> bool:
     """Whether this CPU has fast products of bf16: without AVX-512 torch's are some hundred times slower than fp32's."""
     import torch
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from exaranker.errors import InputError
 from exaranker.files import read_lines
-from exaranker.numbers import integer
+from exaranker.files.numbers import integer
 
 QUOTES = ("auto", "csv", "none")
 LOOKAHEAD = 2_000  # lines that decide whether quotes are CSV's, from the first that has one

@@ -26,7 +26,7 @@ class HasIds(Protocol):
 Row = TypeVar("Row", bound=HasIds)
 
 
-class Texts(Protocol):
+class WantedTexts(Protocol):
     """Where texts are looked up by their ids; ids that are not there are left out of the answer."""
 
     def queries(self, ids: Collection[str]) -> Mapping[str, str]: ...
@@ -61,11 +61,11 @@ class FolderTexts:
         self._held: tuple[Mapping[str, str], Mapping[str, str]] | None = None
 
     def queries(self, ids: Collection[str]) -> Mapping[str, str]:
-        """Satisfies `Texts`."""
+        """Satisfies `WantedTexts`."""
         return self._texts()[0]
 
     def passages(self, ids: Collection[str]) -> Mapping[str, str]:
-        """Satisfies `Texts`."""
+        """Satisfies `WantedTexts`."""
         return self._texts()[1]
 
     def _texts(self) -> tuple[Mapping[str, str], Mapping[str, str]]:

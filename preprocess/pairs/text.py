@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from exaranker.checks import Positive, Seed, Text, check, one_of
+from exaranker.checks import NonEmpty, Positive, Seed, check, one_of
 from exaranker.errors import InputError
-from exaranker.numbers import integer, number
+from exaranker.files.numbers import integer, number
 from exaranker.preprocess.pairs.columns import QUOTES, Record, read_columns
 from exaranker.schema import Pair
 
@@ -41,11 +41,11 @@ class InputConfig:
     triples: Annotated[str, one_of(TRIPLE_RULES)] = "sampled"
     positives: Positive = 15_000
     seed: Seed = 2
-    split: Text = "train"
+    split: NonEmpty = "train"
     quotes: Annotated[str, one_of(QUOTES)] = "auto"
     relevant_ranks: tuple[int, ...] | list[int] = ()
     irrelevant_ranks: tuple[int, ...] | list[int] = ()
-    explainer: Text = "unknown"
+    explainer: NonEmpty = "unknown"
 
     def __post_init__(self) -> None:
         check(self, "pairs.")

@@ -32,7 +32,7 @@ class RelevanceAsker:
             raise InputError(f"the prompt {style.name!r} tells the label that it should ask for", hint=hint)
         self.style = style
         self._prompter = Prompter(style, tokenizer, **options)
-        self._label_tokens = label_tokens(style, tokenizer, **options)
+        self._label_tokens = label_token_ids(style, tokenizer, **options)
 
     @property
     def sampling(self) -> Sampling:
@@ -55,7 +55,7 @@ class RelevanceAsker:
         return 1 / (1 + math.exp(min(irrelevant - relevant, 700.0)))  # exp overflows at 710
 
 
-def label_tokens(style: PromptStyle, tokenizer: Any, **options: Any) -> tuple[int, int]:
+def label_token_ids(style: PromptStyle, tokenizer: Any, **options: Any) -> tuple[int, int]:
     """The first tokens of the answers (not relevant, relevant), in the place where the LLM would write them.
 
     Raises:

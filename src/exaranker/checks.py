@@ -65,7 +65,7 @@ def one_of(choices: tuple[str, ...]) -> Rule:
 NOT_EMPTY = Rule("a text that is not empty", lambda value: bool(value.strip()))
 Positive = Annotated[int, at_least(1)]
 NotNegative = Annotated[int, at_least(0)]
-Text = Annotated[str, NOT_EMPTY]
+NonEmpty = Annotated[str, NOT_EMPTY]
 Seed = Annotated[int, within(0, 2**32 - 1)]  # what numpy's, jax's and vLLM's generators all take
 DropoutRate = Annotated[float, from_to_below(0, 1), Macro("DROPOUT_RATE")]
 ActivationType = Annotated[str, one_of(("float32", "bfloat16")), Macro("ACTIVATION_DTYPE")]

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from exaranker import __version__, logs
 from exaranker.errors import InputError, nearest
 from exaranker.files import localised, named, system_error
-from exaranker.numbers import integer, number
+from exaranker.files.numbers import integer, number
 
 VERBS = {
     "explain": "labelled pairs -> explanations, written by an open LLM, as TFRecords",
@@ -72,7 +72,7 @@ def _main(arguments: list[str]) -> None:
     if verb not in VERBS:
         _fail("exaranker", f"no verb {verb!r} ({nearest(verb, VERBS)})")
     given, _ = _message_arguments().parse_known_args(arguments[1:])  # before what may fail, so that errors follow it
-    logs.configure(logs.Style(verb, given.quiet, given.verbose, given.log_format == "json"), named)
+    logs.configure(logs.LogStyle(verb, given.quiet, given.verbose, given.log_format == "json"), named)
     program = f"exaranker {verb}"
     try:
         command = importlib.import_module(f"exaranker.commands.{verb.replace('-', '_')}_")

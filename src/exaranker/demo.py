@@ -21,8 +21,8 @@ from exaranker.devices.processor import emulates_bf16
 from exaranker.embedded import embedded_ranker_dir
 from exaranker.errors import InputError
 from exaranker.files import read_json, read_lines, sha256_file, write_json
+from exaranker.files.shipped import shipped
 from exaranker.rank.outputs import explanations_of
-from exaranker.shipped import shipped
 from exaranker.texts.rows import read_texts
 from exaranker.trec import read_qrels
 

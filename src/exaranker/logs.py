@@ -38,7 +38,7 @@ _QUIET_ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Style:
+class LogStyle:
     """How messages are shown; `verb` stands in each JSON line."""
 
     verb: str = ""
@@ -47,13 +47,13 @@ class Style:
     json: bool = False
 
 
-_style = Style()
+_style = LogStyle()
 
 
 _wording: Callable[[str], str] = str
 
 
-def configure(style: Style, wording: Callable[[str], str] = str) -> None:
+def configure(style: LogStyle, wording: Callable[[str], str] = str) -> None:
     """Sets how this process shows messages, and silences the libraries unless the user wants to hear them.
 
     `wording` is what turns a message into the user's words.

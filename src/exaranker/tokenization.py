@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from exaranker.errors import InputError, require
 from exaranker.files import local_path, read_json, require_shape, sha256_file, write_json
-from exaranker.numbers import integer
+from exaranker.files.numbers import integer
 
 SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model", "sentencepiece.model")
 HUGGINGFACE_FILE = "tokenizer.json"

@@ -11,9 +11,8 @@ from ctypes import c_float
 from pathlib import Path
 from typing import NamedTuple
 
-from exaranker import numbers
 from exaranker.errors import InputError
-from exaranker.files import blank_line_hint, open_output, read_lines
+from exaranker.files import blank_line_hint, numbers, open_output, read_lines
 
 TREC_QRELS = ("query", "0", "doc", "relevance")
 BEIR_QRELS = ("query-id", "corpus-id", "score")

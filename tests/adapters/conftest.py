@@ -10,9 +10,9 @@ import pytest
 from exaranker import Reranker, models
 from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.store import save_model
+from exaranker.files.shipped import shipped
 from exaranker.models.t5 import T5Config
 from exaranker.rank.reranker import RankedPassage
-from exaranker.shipped import shipped
 from exaranker.templates import EXARANKER
 from exaranker.texts.rows import iter_texts
 from exaranker.tokenization import load_tokenizer

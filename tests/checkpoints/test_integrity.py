@@ -20,9 +20,9 @@ from exaranker.checkpoints.digests import array_digests
 from exaranker.checkpoints.store import load_for_inference, save_model
 from exaranker.checkpoints.training_state import TrainCheckpoints, one_writer
 from exaranker.errors import InputError
+from exaranker.files.shipped import shipped
 from exaranker.models import abstract_params
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.templates import TEMPLATES, label_ids
 from exaranker.tokenization import load_tokenizer
 from exaranker.train.optimizers import Adafactor

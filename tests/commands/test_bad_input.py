@@ -13,7 +13,7 @@ import pytest
 from exaranker import schema
 from exaranker.cli import main
 from exaranker.files import sha256_file, write_json
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 SAMPLE = shipped("examples/sample")
 LENGTHS = {"inputs": 160, "targets": 4}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exaranker import cli
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 
 def words(verb: str) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, T5Config
 
 from exaranker.cli import main
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 SAMPLE = shipped("examples/sample")
 FIRST = "the first writer's\n"

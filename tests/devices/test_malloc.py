@@ -8,7 +8,7 @@ import pytest
 
 from exaranker.cli import main
 from exaranker.devices.accelerators import PLUGINS
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 ALLOCATES = """
 import resource, numpy as np

@@ -14,7 +14,7 @@ from exaranker import files
 from exaranker.cli import main
 from exaranker.errors import InputError
 from exaranker.files import lease, locks, mirror, writing
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 SAMPLE = shipped("examples/sample")
 

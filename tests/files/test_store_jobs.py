@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 SAMPLE = shipped("examples/sample")
 STORE = "STORE"  # the bucket's URL takes its place

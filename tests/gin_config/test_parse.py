@@ -6,11 +6,11 @@ import pytest
 
 from exaranker.cli import main
 from exaranker.errors import InputError
+from exaranker.files.shipped import shipped
 from exaranker.gin_config import build, parse_gin
 from exaranker.gin_config.t5x import T5X_NAMES
 from exaranker.infer import InferConfig
 from exaranker.moved import FORMER_GIN_FILES
-from exaranker.shipped import shipped
 from exaranker.train import TrainConfig
 
 GIVEN = ["MODEL_DIR='m'", "DATASET_DIR='d'", "VOCABULARY_PATH='v'", "INITIAL_CHECKPOINT_PATH='i'"]

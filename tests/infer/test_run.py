@@ -19,12 +19,12 @@ import pytest
 from exaranker import models
 from exaranker.checkpoints.store import load_for_inference
 from exaranker.cli import main
+from exaranker.files.shipped import shipped
 from exaranker.infer import DatasetConfig, InferConfig
 from exaranker.infer.run import infer
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.rank.reranker import Reranker
 from exaranker.schema import read_shard, shard_paths
-from exaranker.shipped import shipped
 
 SAMPLE = shipped("examples/sample")
 FAMILIES = {

@@ -14,7 +14,7 @@ from exaranker import models
 from exaranker.errors import InputError
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.layers import ADAPTER
-from exaranker.models.lora import Lora, abstract_adapter, adapted, init_adapter, merge
+from exaranker.models.lora import Lora, abstract_adapter, adapted, init_adapter, merge_adapter
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma2 import T5Gemma2Config
 
@@ -57,7 +57,7 @@ def test_an_added_adapter_equals_a_merged_one(rounding, config, targets):
     batch = batch_for(config, targets)
     with adapted(lora):
         added = module.apply({"params": params, ADAPTER: adapter}, batch)
-    merged = module.apply({"params": merge(lora, params, adapter)}, batch)
+    merged = module.apply({"params": merge_adapter(lora, params, adapter)}, batch)
     rounding.assert_equal_but_for_rounding(added, merged, terms=config.mlp_dim)
     assert float(jnp.abs(merged - module.apply({"params": params}, batch)).max()) > 0.01
 
@@ -95,7 +95,7 @@ def test_dropout_is_of_the_adapter_alone_and_only_in_training(rounding):
 
     assert np.abs(logits(variables, 0) - logits(variables, 1)).max() > 0.01
     np.testing.assert_array_equal(logits(nothing, 0), logits(nothing, None))
-    merged = module.apply({"params": merge(lora, params, adapter)}, batch)
+    merged = module.apply({"params": merge_adapter(lora, params, adapter)}, batch)
     rounding.assert_equal_but_for_rounding(logits(variables, None), merged, terms=DECODER.mlp_dim)
 
 

@@ -14,12 +14,12 @@ from exaranker import models
 from exaranker.checkpoints.convert.huggingface import read_huggingface
 from exaranker.checkpoints.convert.transfer import import_checkpoint
 from exaranker.embedded.llm import embedded_llm_dir
+from exaranker.files.shipped import shipped
 from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoder import DecoderOnlyLayer
 from exaranker.models.decoding import greedy_generate
 from exaranker.models.layers import RMSNorm
 from exaranker.rank.reranker import Reranker
-from exaranker.shipped import shipped
 from exaranker.templates import encode_input, template_named
 from exaranker.tokenization import load_tokenizer
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import pytest
 
 from exaranker.errors import InputError
+from exaranker.files.shipped import shipped
 from exaranker.gin_config import build, parse_gin
 from exaranker.preprocess.gin_config import NAMES, RUN_FILE, ExplainConfig
 from exaranker.preprocess.prompts.prompter import load_style
-from exaranker.shipped import shipped
 
 EXPLAINERS = {path.stem: path for path in sorted((shipped("gin") / "explainers").glob("*.gin"))}
 PAIRS = {path.stem: path for path in sorted((shipped("gin") / "pairs").glob("*.gin"))}

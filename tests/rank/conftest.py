@@ -12,9 +12,9 @@ import pytest
 from exaranker import models
 from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.store import save_model
+from exaranker.files.shipped import shipped
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.templates import TEMPLATES, Template
 from exaranker.tokenization import load_tokenizer
 

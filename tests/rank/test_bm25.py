@@ -13,9 +13,9 @@ import pytest
 
 from exaranker.cli import main
 from exaranker.evaluate import trec_eval
+from exaranker.files.shipped import shipped
 from exaranker.rank.bm25 import Bm25Index, Bm25Params, analyze, retrieve
 from exaranker.rank.kept_index import open_index, save_index
-from exaranker.shipped import shipped
 from exaranker.texts.rows import read_texts
 
 ANSERINI = Bm25Params(k1=0.9, b=0.4)

@@ -9,7 +9,7 @@ import pytest
 from exaranker.cli import main
 from exaranker.errors import InputError
 from exaranker.rank.merge import merge
-from exaranker.rank.shards import Shard, Sizes, explanation_windows, of_shard, scoring_windows
+from exaranker.rank.shards import JobShard, Sizes, explanation_windows, of_shard, scoring_windows
 from exaranker.trec import ScoredDoc
 
 FILES = ("out.trec", "out.trec.explanations.jsonl")
@@ -33,7 +33,7 @@ def test_a_window_has_whole_queries_or_a_part_of_one() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_windows_of_shards_are_those_of_the_whole(sizes: Sizes, count: int) -> None:
     run = run_of(3, 3, 3, 11, 2, 7, 1, 1, 9)
-    shards = [of_shard(run, Shard(index, count), sizes) for index in range(count)]
+    shards = [of_shard(run, JobShard(index, count), sizes) for index in range(count)]
     assert [doc for shard in shards for doc in shard] == run
     assert [one for shard in shards for one in scoring_windows(shard, 5)] == scoring_windows(run, 5)
     best = [doc for doc in run if doc.doc_id in ("d0", "d1")]
@@ -50,7 +50,7 @@ def test_more_shards_than_parts() -> None:
     with pytest.raises(
         InputError, match=r"--num_shards 4, but this run has only 3 parts of whole queries \(a part has"
     ):
-        of_shard(run_of(3, 3, 3), Shard(0, 4), Sizes(2, 4, 0))
+        of_shard(run_of(3, 3, 3), JobShard(0, 4), Sizes(2, 4, 0))
 
 
 def test_shards_in_processes_of_their_own_give_the_bytes_of_one(t5_checkpoint: Path, collection: Path) -> None:

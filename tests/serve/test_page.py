@@ -12,8 +12,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from exaranker import Reranker
+from exaranker.files.shipped import shipped
 from exaranker.rank.bm25 import Bm25Index, Bm25Params
-from exaranker.shipped import shipped
 from exaranker.texts.rows import iter_texts
 
 EVIL = "<img src=x onerror=document.title='run'> </span><script>document.title='run'</script> honey bees."

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from exaranker import schema
 from exaranker.files import sha256_file, write_json
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 from exaranker.tasks import get_task_or_mixture, register_dataset
 
 VOCABULARY = shipped("examples/sample") / "spiece.model"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exaranker.errors import InputError
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 from exaranker.templates import (
     DECODER_ONLY,
     EXARANKER,

@@ -8,8 +8,8 @@ from pathlib import Path
 import ir_datasets
 import pytest
 
-from exaranker import pyserini_java
 from exaranker.errors import InputError
+from exaranker.texts import pyserini_java
 from exaranker.texts.kept import KeptTexts
 from exaranker.texts.sources import open_texts
 

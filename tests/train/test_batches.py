@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from exaranker.errors import InputError
 from exaranker.files import write_json
+from exaranker.files.shipped import shipped
 from exaranker.schema import MANIFEST, read_manifest
-from exaranker.shipped import shipped
 from exaranker.tasks import get_task_or_mixture, register_dataset, register_mixture
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, TEMPLATES, encode_input, label_ids
 from exaranker.tokenization import load_tokenizer

@@ -3,10 +3,10 @@
 import pytest
 
 from exaranker.cli import main
+from exaranker.files.shipped import shipped
 from exaranker.models import ModelConfig
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.train.config import DataConfig, TrainConfig
 from exaranker.train.dry_run import memory_bytes
 from exaranker.train.setup import abstract_batch, assemble, layout

@@ -6,12 +6,12 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from exaranker.devices.mesh import make_mesh
+from exaranker.files.shipped import shipped
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig, meter
 from exaranker.train.data import open_batches
 from exaranker.train.log import read_metrics
-from exaranker.train.meter import Window
+from exaranker.train.meter import Meter
 from exaranker.train.run import train
 
 EVERY = {"loss", "loss_per_step", "label_loss", "explanation_loss", "label_accuracy"}
@@ -69,7 +69,7 @@ def test_rates_are_per_second_of_training(monkeypatch):
     sums |= {"label_tokens": 3.0, "label_loss": 1.5, "label_correct": 3.0}
     sums |= {"explanation_tokens": 0.0, "explanation_loss": 0.0, "steps": 3.0, "waited": 0.5, "flops": 18e9}
     monkeypatch.setattr(meter.time, "perf_counter", lambda: 7.0)  # the clock stands still
-    figures = Window({"sums": sums, "seconds": 2.0}).figures(peak_flops=36e9)
+    figures = Meter({"sums": sums, "seconds": 2.0}).figures(peak_flops=36e9)
     expected = {"loss": 2.0, "loss_per_step": 2.0, "label_loss": 0.5, "label_accuracy": 1.0}
     expected |= {"gradient_norm": 3.0, "steps_per_second": 1.5}
     expected |= {"tokens_per_second": 150.0, "mfu": 0.25, "padding": 0.5, "input_wait": 0.25}

@@ -12,11 +12,11 @@ import pytest
 from exaranker.checkpoints.folder import load_card
 from exaranker.checkpoints.store import load_as_saved, load_for_inference, save_model
 from exaranker.errors import InputError
+from exaranker.files.shipped import shipped
 from exaranker.models.decoder import DecoderConfig
-from exaranker.models.lora import Lora, merge
+from exaranker.models.lora import Lora, merge_adapter
 from exaranker.models.stack import unstack_layers
 from exaranker.rank.reranker import Reranker
-from exaranker.shipped import shipped
 from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
 from exaranker.train.dry_run import describe
 from exaranker.train.optimizers import AdamW, LearningRate
@@ -82,7 +82,7 @@ def test_a_resumed_run_equals_an_undisturbed_one_exactly(config, trained):
 def test_it_reranks_as_its_merged_weights_wherever_the_base_lies(rounding, same_score, base, config, trained, tmp_path):
     """A folder of the matrices alone, in bf16 and without a tokenizer, is enough if the base is given."""
     stored = load_for_inference(base.model_dir)
-    params = merge(config.lora, stored.params, unstack_layers(jax.device_get(trained.params)))
+    params = merge_adapter(config.lora, stored.params, unstack_layers(jax.device_get(trained.params)))
     save_model(tmp_path / "merged", stored.card, params, stored.tokenizer)
     expected = list(Reranker.from_checkpoint(tmp_path / "merged").score(PAIRS))
     assert expected != list(Reranker.from_checkpoint(base.model_dir).score(PAIRS))
@@ -93,7 +93,7 @@ def test_it_reranks_as_its_merged_weights_wherever_the_base_lies(rounding, same_
     save_model(tmp_path / "alone", adapter.card, rounded, stored.tokenizer)
     shutil.rmtree(tmp_path / "alone/tokenizer")
     found = Reranker.from_checkpoint(tmp_path / "alone", base=moved).model.params
-    expected_params = merge(config.lora, stored.params, unstack_layers(rounded))
+    expected_params = merge_adapter(config.lora, stored.params, unstack_layers(rounded))
     same = partial(rounding.assert_equal_but_for_rounding, terms=config.lora.rank + 1)  # and the base's weight
     jax.tree.map(same, unstack_layers(found), expected_params)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from exaranker.files.shipped import shipped
 from exaranker.losses.token import LossConfig
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
 from exaranker.train.log import read_metrics
 from exaranker.train.optimizers import AdamW, LearningRate

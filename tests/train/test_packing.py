@@ -5,10 +5,10 @@ import jax
 import pytest
 
 from exaranker import models
+from exaranker.files.shipped import shipped
 from exaranker.losses.token import LossConfig
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.tasks import register_dataset
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER
 from exaranker.train.batches import Batches, BatchSpec

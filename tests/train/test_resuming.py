@@ -8,8 +8,8 @@ import pytest
 from exaranker.checkpoints.folder import load_card
 from exaranker.checkpoints.store import save_model
 from exaranker.errors import InputError
+from exaranker.files.shipped import shipped
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.templates import TEMPLATES
 from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
 from exaranker.train.resuming import check_model_dir

@@ -10,10 +10,10 @@ from jax.experimental.compilation_cache import compilation_cache
 from exaranker.checkpoints.folder import load_card
 from exaranker.devices import processor
 from exaranker.errors import InputError
+from exaranker.files.shipped import shipped
 from exaranker.losses.token import LossConfig
 from exaranker.models.stack import stack_layers, unstack_layers
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.train import CheckpointConfig, DataConfig, EvalConfig, TrainConfig
 from exaranker.train.log import read_metrics
 from exaranker.train.meter import DivergedError

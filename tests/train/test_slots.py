@@ -16,10 +16,10 @@ from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.convert.transfer import export_checkpoint, import_checkpoint
 from exaranker.checkpoints.store import load_for_inference, load_slots, save_tokenizer
 from exaranker.checkpoints.training_state import TrainCheckpoints
+from exaranker.files.shipped import shipped
 from exaranker.models import abstract_params
 from exaranker.models.stack import unstack_layers
 from exaranker.models.t5 import T5Config
-from exaranker.shipped import shipped
 from exaranker.templates import TEMPLATES, label_ids
 from exaranker.tokenization import load_tokenizer
 from exaranker.train.optimizers import Adafactor, AdamW, LearningRate

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from exaranker.files import sha256_file, write_json
+from exaranker.files.shipped import shipped
 from exaranker.losses.token import LossConfig, SoftTargets, soft_targets, token_losses
 from exaranker.preprocess.dataset.writer import write_tfrecord
 from exaranker.schema import MANIFEST, read_manifest, read_shard
-from exaranker.shipped import shipped
 from exaranker.tasks import register_dataset, register_mixture
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, TEMPLATES, label_ids
 from exaranker.tokenization import load_tokenizer

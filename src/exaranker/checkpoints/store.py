@@ -23,7 +23,7 @@ from exaranker.checkpoints.reading import digests_of, handlers, load_items, stor
 from exaranker.errors import InputError
 from exaranker.files import local_path
 from exaranker.models import abstract_params
-from exaranker.models.lora import abstract_adapter, merge
+from exaranker.models.lora import abstract_adapter, merge_adapter
 from exaranker.models.stack import stack_layers, unstack_layers
 from exaranker.templates import label_ids
 from exaranker.tokenization import Tokenizer, load_tokenizer
@@ -82,7 +82,7 @@ def load_for_inference(directory: str | Path, *, base: str | Path | None = None,
         return stored
     whole = load_for_inference(_base_of(stored.card.adapter, base, directory), shardings=shardings)
     arrange = stack_layers if stored.card.config.scan_layers else unstack_layers
-    return stored._replace(params=merge(stored.card.adapter.lora, arrange(whole.params), stored.params))
+    return stored._replace(params=merge_adapter(stored.card.adapter.lora, arrange(whole.params), stored.params))
 
 
 def load_as_saved(directory: str | Path, *, base: str | Path | None = None, shardings: Any = None) -> StoredModel:
@@ -166,7 +166,7 @@ def tokenizer_folder(directory: str | Path, base: str | Path | None = None) -> P
     return (model_dir if adapter is None else _base_of(adapter, base, directory).parent) / TOKENIZER
 
 
-def tokenizer_of(checkpoint: Path, base: str | Path | None = None) -> Tokenizer:
+def stored_tokenizer(checkpoint: Path, base: str | Path | None = None) -> Tokenizer:
     """The tokenizer of `checkpoint_N`, which is the one that its card names.
 
     Raises:
@@ -214,7 +214,7 @@ def _load(
     model_dir, step = find_checkpoint(directory)
     path = model_dir / f"{PREFIX}_{step}"
     card = read_card(path)
-    tokenizer = tokenizer_of(path, base)
+    tokenizer = stored_tokenizer(path, base)
     items = load_items(path, {"params": abstract(stored_arrays(path, "params"), card, path)})
     return StoredModel(card, items["params"], tokenizer)
 

@@ -24,7 +24,7 @@ from exaranker.files import claim_folder, is_mirror, push
 
 RESUME = "resume with the same model and optimizer, or use a fresh MODEL_DIR"
 
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 
 class Restored(NamedTuple):
@@ -188,7 +188,7 @@ def one_writer(model_dir: Path) -> Iterator[None]:
         yield
 
 
-def _together(attempt: Callable[[], Result], path: Path) -> Result:
+def _together(attempt: Callable[[], Outcome], path: Path) -> Outcome:
     """What an attempt gives, if it succeeds in all processes of the job.
 
     Raises:

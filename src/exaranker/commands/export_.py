@@ -9,7 +9,7 @@ from exaranker.errors import InputError
 from exaranker.logs import show
 
 if TYPE_CHECKING:
-    from exaranker.checkpoints.convert.model_card import Result
+    from exaranker.checkpoints.convert.model_card import Measured
 
 SUMMARY = """Writes one of our checkpoints for Hugging Face, for T5X (its restore accepts it) or, of adapters, for PEFT.
 
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> None:
     show(f"wrote {path}")
 
 
-def _results(path: str, name: str | None) -> "list[Result]":
-    from exaranker.checkpoints.convert.model_card import Result
+def _results(path: str, name: str | None) -> "list[Measured]":
+    from exaranker.checkpoints.convert.model_card import Measured
     from exaranker.evaluate.results import read_results
 
     results = read_results(path)
@@ -61,7 +61,7 @@ def _results(path: str, name: str | None) -> "list[Result]":
         raise InputError(problem, path=path, hint=f"--run is one of {', '.join(names)}")
     collection = Path(results["qrels"]["file"]).name
     return [
-        Result(collection, run["name"], measure, run["means"][measure], run["name"] == own)
+        Measured(collection, run["name"], measure, run["means"][measure], run["name"] == own)
         for run in results["runs"]
         for measure in results["measures"]
     ]

@@ -64,7 +64,7 @@ def _write(args: argparse.Namespace) -> None:
         explanations=explanations,
         queries=read_texts(args.queries, part="queries") if args.queries else {},
         passages=read_texts(args.passages, wanted=explained) if args.passages else {},
-        metrics={_run_name(path): report_data.read_metrics(path) for path in args.metrics},
+        metrics={_run_name(path): report_data.read_curves(path) for path in args.metrics},
         stages=[_stage(path) for path in args.stages],
         checkpoints=[_checkpoint(path) for path in args.checkpoint],
         usd_per_hour=args.usd_per_hour,

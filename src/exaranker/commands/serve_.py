@@ -9,8 +9,8 @@ from exaranker.commands.checkpoint_flags import add_checkpoint, loading
 from exaranker.embedded import RANKER
 from exaranker.errors import InputError, require
 from exaranker.files import read_lines
+from exaranker.files.shipped import shipped
 from exaranker.logs import warn
-from exaranker.shipped import shipped
 from exaranker.texts.rows import TITLES
 from exaranker.texts.sources import open_texts
 

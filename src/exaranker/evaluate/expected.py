@@ -15,7 +15,7 @@ from exaranker.evaluate.collections import collection
 from exaranker.evaluate.measure_names import parse_measures
 from exaranker.evaluate.measures import evaluate_run, load_qrels
 from exaranker.files import read_yaml, require_shape
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 SHAPE: dict[str, Any] = {"name": str, "commands": [str], "run": str, "qrels": str, "collection": str, "measure": str}
 SHAPE |= {"min_relevance": int, "expected": float, "tolerance": float}

@@ -24,13 +24,13 @@ FALLBACKS = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Noto Sans Arabic",
     "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans", "Noto Emoji", "FreeSans", "Unifont",
 )  # fmt: skip
-FAMILIES = ["DejaVu Sans", *(name for name in FALLBACKS if name in set(font_manager.get_font_names()))]
+FONTS = ["DejaVu Sans", *(name for name in FALLBACKS if name in set(font_manager.get_font_names()))]
 MAX_NAME = 36  # characters of a run's name
 
 # Names of runs are text, not formulas between dollar signs; the same figure gives the same SVG, whose letters stay
 # letters: a browser has more fonts than the machine that draws.
 STYLE: dict[Any, Any] = (
-    {"text.parse_math": False, "svg.hashsalt": "exaranker", "svg.fonttype": "none", "font.family": FAMILIES}
+    {"text.parse_math": False, "svg.hashsalt": "exaranker", "svg.fonttype": "none", "font.family": FONTS}
     | dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     | {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none"}
     | {"axes.facecolor": "none", "legend.frameon": False, "savefig.facecolor": "none"}

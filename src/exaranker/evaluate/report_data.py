@@ -39,7 +39,7 @@ def read_explanations(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_metrics(path: str | Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+def read_curves(path: str | Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """Reads a metrics.jsonl of `exaranker train`: by figure and split, (step, value).
 
     Raises:

@@ -17,7 +17,7 @@ from ir_measures.measures import Measure
 
 from exaranker.errors import InputError
 from exaranker.evaluate.measures import RunResult, docs_of_run, is_count
-from exaranker.pyserini_java import environment, find_jdk, unavailable
+from exaranker.texts.pyserini_java import environment, find_jdk, unavailable
 from exaranker.trec import Qrel
 
 TIMEOUT = 1800  # seconds

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exaranker.errors import InputError, nearest, require
+from exaranker.files.shipped import shipped
 from exaranker.gin_config.t5x import instead_of
-from exaranker.shipped import shipped
 
 
 class Read(NamedTuple):

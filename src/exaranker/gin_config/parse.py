@@ -12,9 +12,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from exaranker.errors import InputError, require
 from exaranker.files import local_path, localised
+from exaranker.files.shipped import shipped
 from exaranker.gin_config.macros import Statements, require_known, statements
 from exaranker.gin_config.plain import GIN_ERRORS, plain
-from exaranker.shipped import shipped
 
 Config = TypeVar("Config")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exaranker.errors import InputError, nearest
+from exaranker.files.shipped import shipped
 from exaranker.gin_config.t5x import instead_of
 from exaranker.moved import FORMER_GIN_FILES
-from exaranker.shipped import shipped
 
 # What gin, its parser and Python raise while statements are read.
 GIN_ERRORS = (OSError, ValueError, SyntaxError, AttributeError, ImportError, TypeError, RuntimeError, RecursionError)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from exaranker.checks import ActivationType, Macro, NotNegative, Positive, Text, check, check_lengths, one_of
+from exaranker.checks import ActivationType, Macro, NonEmpty, NotNegative, Positive, check, check_lengths, one_of
 from exaranker.errors import InputError
 from exaranker.files import local_path
 
@@ -16,14 +16,14 @@ MODES = ("predict", "score")
 class DatasetConfig:
     """Which rows to read; the fields are T5X's. Rows keep the order of the dataset and are never packed."""
 
-    mixture_or_task_name: Text
+    mixture_or_task_name: NonEmpty
     task_feature_lengths: Mapping[str, int] | None = None  # None: the longest of the split
-    split: Text = "test"
+    split: NonEmpty = "test"
     batch_size: Positive = 32  # rows over all devices of this process
     use_cached: Annotated[bool, Macro("USE_CACHED_TASKS")] = False
-    dataset_dir: Text | None = None  # of an explanation dataset, for the tasks that are named after it
+    dataset_dir: NonEmpty | None = None  # of an explanation dataset, for the tasks that are named after it
     num_examples: Annotated[Positive | None, Macro("EVALUATOR_NUM_EXAMPLES")] = None  # only the first ones
-    task_module: Annotated[Text | None, Macro("MIXTURE_OR_TASK_MODULE")] = None  # imported: it registers tasks
+    task_module: Annotated[NonEmpty | None, Macro("MIXTURE_OR_TASK_MODULE")] = None  # imported: it registers tasks
 
     def __post_init__(self) -> None:
         check(self)
@@ -38,15 +38,15 @@ class InferConfig:
     With `num_shards` jobs, each with its own `shard_id`, every row is in exactly one of their outputs.
     """
 
-    checkpoint_path: Text  # MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N
-    output_dir: Annotated[Text, Macro("INFER_OUTPUT_DIR")]
+    checkpoint_path: NonEmpty  # MODEL_DIR (its newest checkpoint) or MODEL_DIR/checkpoint_N
+    output_dir: Annotated[NonEmpty, Macro("INFER_OUTPUT_DIR")]
     dataset: DatasetConfig
     mode: Annotated[str, one_of(MODES), Macro("INFER_MODE")] = "predict"
     checkpoint_period: Positive = 100  # batches between two saves of what is finished
     shard_id: NotNegative = 0
     num_shards: Positive = 1
     dtype: ActivationType | None = None  # of matrix products; None is the checkpoint's
-    base_checkpoint_path: Text | None = None  # of an adapter, if it is not where it was in training
+    base_checkpoint_path: NonEmpty | None = None  # of an adapter, if it is not where it was in training
 
     def __post_init__(self) -> None:
         check(self)
@@ -70,12 +70,12 @@ class InferConfig:
 class EvaluationConfig:
     """One job of `exaranker eval`: a task's own metrics (or those of each task of a mixture) for a checkpoint."""
 
-    checkpoint_path: Text
-    output_dir: Annotated[Text, Macro("EVAL_OUTPUT_DIR")]
+    checkpoint_path: NonEmpty
+    output_dir: Annotated[NonEmpty, Macro("EVAL_OUTPUT_DIR")]
     dataset: DatasetConfig
     checkpoint_period: Positive = 100  # batches between two saves of what is finished
     dtype: ActivationType | None = None  # of matrix products; None is the checkpoint's
-    base_checkpoint_path: Text | None = None  # of an adapter, if it is not where it was in training
+    base_checkpoint_path: NonEmpty | None = None  # of an adapter, if it is not where it was in training
 
     def __post_init__(self) -> None:
         check(self)

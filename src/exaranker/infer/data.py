@@ -44,7 +44,7 @@ def open_tasks(config: DatasetConfig, card: ModelCard, tokenizer: Path) -> list[
     return tasks
 
 
-def read_rows(task: seqio.Task, config: DatasetConfig, shard_id: int = 0, num_shards: int = 1) -> Iterator[Row]:
+def task_rows(task: seqio.Task, config: DatasetConfig, shard_id: int = 0, num_shards: int = 1) -> Iterator[Row]:
     """The rows of one shard, in order.
 
     Raises:
@@ -71,7 +71,7 @@ def feature_lengths(tasks: Iterable[seqio.Task], config: DatasetConfig) -> dict[
     if config.task_feature_lengths is not None:
         return dict(config.task_feature_lengths)
     longest = {"inputs": 1, "targets": 1}
-    for row in (row for task in tasks for row in read_rows(task, config)):
+    for row in (row for task in tasks for row in task_rows(task, config)):
         longest = {name: max(length, len(row[name])) for name, length in longest.items()}
     return longest
 

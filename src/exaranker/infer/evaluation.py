@@ -7,7 +7,7 @@ from typing import Any
 from exaranker.checkpoints.folder import find_checkpoint
 from exaranker.files import read_lines, write_json
 from exaranker.infer.config import EvaluationConfig
-from exaranker.infer.data import read_rows
+from exaranker.infer.data import task_rows
 from exaranker.infer.run import Inferred, infer
 
 RESULTS = "task_metrics.json"  # results.json is what `exaranker evaluate` writes
@@ -50,7 +50,7 @@ def _measured(done: Inferred) -> dict[str, Any]:
 def _answers(done: Inferred) -> Iterator[tuple[Any, Any]]:
     vocabulary = done.task.output_features["targets"].vocabulary
     lines = (json.loads(line) for _, line in read_lines(done.path))
-    for row, line in zip(read_rows(done.task, done.config.dataset), lines, strict=True):
+    for row, line in zip(task_rows(done.task, done.config.dataset), lines, strict=True):
         gold = vocabulary.decode(row["targets"].tolist())
         yield (
             done.task.postprocess_fn(gold, example=row, is_target=True),

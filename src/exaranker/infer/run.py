@@ -19,7 +19,7 @@ from exaranker.checkpoints.folder import load_card
 from exaranker.checkpoints.store import tokenizer_folder
 from exaranker.files import claim_outputs, open_output, sha256_json
 from exaranker.infer.config import InferConfig
-from exaranker.infer.data import Row, feature_lengths, open_tasks, read_rows
+from exaranker.infer.data import Row, feature_lengths, open_tasks, task_rows
 from exaranker.infer.model import InferenceModel
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.resume import Partial, chunked
@@ -65,7 +65,7 @@ def check_inference(config: InferConfig) -> None:
         InputError: there is no checkpoint, no such task, split or dataset, or they do not fit together.
     """
     for task in _tasks_of(_with_usable_base(config)):
-        next(read_rows(task, config.dataset, config.shard_id, config.num_shards), None)
+        next(task_rows(task, config.dataset, config.shard_id, config.num_shards), None)
 
 
 def _with_usable_base(config: InferConfig) -> InferConfig:
@@ -85,7 +85,7 @@ def _infer_task(inference: InferenceModel, task: seqio.Task, config: InferConfig
     lines = partial.map(
         lambda rows, _: _lines(inference, task, config, rows),
         chunked(
-            read_rows(task, config.dataset, config.shard_id, config.num_shards),
+            task_rows(task, config.dataset, config.shard_id, config.num_shards),
             config.checkpoint_period * config.dataset.batch_size,
         ),
         identity=lambda row: [row["inputs"].tolist(), row["targets"].tolist(), _line(row)],

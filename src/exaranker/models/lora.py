@@ -86,11 +86,11 @@ def adapted(lora: Lora | None) -> Iterator[None]:
         yield
 
 
-def merge(lora: Lora, params: Any, adapter: Any) -> Any:
+def merge_adapter(lora: Lora, params: Any, adapter: Any) -> Any:
     """The parameters of the model that computes the same without an adapter; their layers are scanned, or not, alike.
 
     >>> kernel, a, b = jnp.ones((2, 2)), jnp.array([[1.0], [0.0]]), jnp.array([[0.0, 3.0]])
-    >>> merge(Lora(1, 2.0), {"wo": {"kernel": kernel}}, {"wo": {"a": a, "b": b}})["wo"]["kernel"].tolist()
+    >>> merge_adapter(Lora(1, 2.0), {"wo": {"kernel": kernel}}, {"wo": {"a": a, "b": b}})["wo"]["kernel"].tolist()
     [[1.0, 7.0], [1.0, 1.0]]
     """
     merged, matrices = flatten_dict(params), flatten_dict(adapter)

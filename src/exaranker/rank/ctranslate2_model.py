@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int32
 from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.convert.ctranslate2 import EXTRA, converted
 from exaranker.checkpoints.folder import PREFIX, find_checkpoint, read_card
-from exaranker.checkpoints.store import tokenizer_of
+from exaranker.checkpoints.store import stored_tokenizer
 from exaranker.devices import processor
 from exaranker.errors import InputError, require
 from exaranker.logs import warn
@@ -59,7 +59,7 @@ class CTranslate2Model:
         model_dir, step = find_checkpoint(directory)
         path = model_dir / f"{PREFIX}_{step}"
         dtype = dtype or "float32"
-        card, tokenizer = read_card(path), tokenizer_of(path, base)
+        card, tokenizer = read_card(path), stored_tokenizer(path, base)
         card = replace(card, label_ids=label_ids(tokenizer, card.template))
         folder = converted(path, card, dtype, base)
         if dtype == "int8" and processor.overflows_in_int8():

@@ -13,8 +13,8 @@ from exaranker.errors import InputError, nearest
 from exaranker.rank.ctranslate2_model import CTranslate2Model
 from exaranker.rank.loaded_model import LoadedModel
 
-ENGINES: dict[str, type[LoadedModel] | type[CTranslate2Model]] = {"jax": LoadedModel, "ctranslate2": CTranslate2Model}
 RankingModel = LoadedModel | CTranslate2Model
+RANKING_ENGINES: dict[str, type[RankingModel]] = {"jax": LoadedModel, "ctranslate2": CTranslate2Model}
 LogOdds = Float32[Array, " rows"] | Float32[np.ndarray, " rows"]  # of a batch; JAX's are waited for when they are read
 
 
@@ -27,11 +27,11 @@ def load_model(
         InputError: there is no such engine, it does not have the type, or the checkpoint cannot be loaded.
     """
     engine = engine or fitting_engine(directory, dtype)
-    if engine not in ENGINES:
-        raise InputError(f"no engine {engine!r}", hint=nearest(engine, ENGINES))
+    if engine not in RANKING_ENGINES:
+        raise InputError(f"no engine {engine!r}", hint=nearest(engine, RANKING_ENGINES))
     if engine == "jax" and dtype == "int8":
         raise InputError("JAX has no int8 products here", hint="give --engine ctranslate2, or --dtype float32")
-    return ENGINES[engine].from_checkpoint(directory, dtype, base)
+    return RANKING_ENGINES[engine].from_checkpoint(directory, dtype, base)
 
 
 def fitting_engine(directory: str | Path, dtype: str | None) -> str:

@@ -26,7 +26,7 @@ DRAWS = 5  # random choices whose mean is one control; all of them where they ar
 ONE_SENTENCE = "the passage has one sentence"
 NO_OVERLAP = "the explanation shares no word with the passage"
 
-Scores = dict[QueryPassage, float]
+ScoreOf = dict[QueryPassage, float]
 Choice = tuple[int, ...]  # numbers of sentences
 
 
@@ -45,7 +45,7 @@ def measure(reranker: Reranker, rows: Sequence[ExplainedPassage]) -> list[dict[s
     """The figures of each row, or under `left_out` why it has none; JSON, as a finished chunk is kept."""
     cases = [_Case.of(row, reranker.cut(row.query, row.passage)) for row in rows]
     used = [case for case in cases if not case.left_out]
-    scores: Scores = {}
+    scores: ScoreOf = {}
     _score(reranker, scores, (text for case in used for text in case.occluded()))
     _score(reranker, scores, (text for case in used for text in case.contrasted(scores)))
     return [{"left_out": case.left_out} if case.left_out else case.figures(scores) for case in cases]
@@ -99,12 +99,12 @@ class _Case:
         """The whole passage, and it without each sentence."""
         return [self._without(()), *(self._without((index,)) for index in range(len(self.found)))]
 
-    def contrasted(self, scores: Scores) -> list[QueryPassage]:
+    def contrasted(self, scores: ScoreOf) -> list[QueryPassage]:
         """The passage without each choice, and each choice alone."""
         chosen = [choice for group in self._choices(scores).values() for choice in group]
         return [text for choice in chosen for text in (self._without(choice), self._only(choice))]
 
-    def figures(self, scores: Scores) -> dict[str, Any]:
+    def figures(self, scores: ScoreOf) -> dict[str, Any]:
         choices = self._choices(scores)
         contributions = self._contributions(scores)
         return {
@@ -122,7 +122,7 @@ class _Case:
             "agreement": {name: _correlation(weight, contributions) for name, weight in self.weights.items()},
         }
 
-    def _choices(self, scores: Scores) -> dict[str, list[Choice]]:
+    def _choices(self, scores: ScoreOf) -> dict[str, list[Choice]]:
         """The sentences that each way chooses; the random one has several, of which the mean counts."""
         rng = random.Random(f"{self.row.query}\n{self.read}")  # the same in every process
         order = rng.sample(range(len(self.found)), len(self.found))  # which of equal sentences comes first
@@ -139,10 +139,10 @@ class _Case:
             return list(combinations(range(count), self.size))
         return [tuple(sorted(rng.sample(range(count), self.size))) for _ in range(DRAWS)]
 
-    def _contributions(self, scores: Scores) -> list[float]:
+    def _contributions(self, scores: ScoreOf) -> list[float]:
         return [self._lost(scores, self._without((index,))) for index in range(len(self.found))]
 
-    def _lost(self, scores: Scores, text: QueryPassage) -> float:
+    def _lost(self, scores: ScoreOf, text: QueryPassage) -> float:
         """By how much the log-odds of the label that was explained are lower for another text."""
         loss = scores[self._without(())] - scores[text]
         return loss if self.row.relevant else -loss
@@ -155,7 +155,7 @@ class _Case:
         return self.row.query, keep_sentences(self.read, self.found, choice)
 
 
-def _score(reranker: Reranker, scores: Scores, texts: Iterable[QueryPassage]) -> None:
+def _score(reranker: Reranker, scores: ScoreOf, texts: Iterable[QueryPassage]) -> None:
     """Adds the scores that are not there yet, in one call."""
     wanted = [text for text in dict.fromkeys(texts) if text not in scores]
     if wanted:

@@ -13,7 +13,7 @@ from exaranker.evaluate.report_data import read_explanations
 from exaranker.files import claim_outputs, sha256_file, sha256_json, write_json
 from exaranker.logs import warn
 from exaranker.rank.faithfulness import ExplainedPassage, measure
-from exaranker.rank.inputs import check_lengths
+from exaranker.rank.inputs import check_query_lengths
 from exaranker.rank.job import job_key
 from exaranker.rank.reranker import RankingJob, Reranker
 from exaranker.resume import Partial, chunked
@@ -50,7 +50,7 @@ def faithfulness(job: FaithfulnessJob) -> dict[str, Any]:
         rows, pairs = _read(job)
         reranker = job.load()
         asked = {row["query_id"]: pair.query for row, pair in zip(rows, pairs, strict=True)}
-        check_lengths(reranker.model, asked, reranker.max_length, job.queries)
+        check_query_lengths(reranker.model, asked, reranker.max_length, job.queries)
         partial = Partial(job.output, sha256_json([VERSION, job_key(reranker)]))
         found = _measured(reranker, rows, pairs, partial)
         _check(job, rows, found)

@@ -99,7 +99,7 @@ def read_inputs(
     return Inputs(candidates, used, passage_texts)
 
 
-def check_lengths(
+def check_query_lengths(
     model: RankingModel, queries: Mapping[str, str], max_length: int, path: str | Path, window: int = 0
 ) -> None:
     """Checks that each query fits beside the template's words and a window of a document, before hours of work.

@@ -18,11 +18,11 @@ import jax
 from exaranker import __version__
 from exaranker.errors import InputError
 from exaranker.files import claim_outputs, sha256_json, write_text
-from exaranker.rank.inputs import DEPTH_BY, Inputs, check_lengths, read_candidates, read_inputs, warn_of_unknown
+from exaranker.rank.inputs import DEPTH_BY, Inputs, check_query_lengths, read_candidates, read_inputs, warn_of_unknown
 from exaranker.rank.long_documents import LONG, BestWindow, LongDocuments, Window, best_windows
 from exaranker.rank.outputs import explanations_of, say_what_is_there
 from exaranker.rank.reranker import Explanation, RankingJob, Reranker, default_token_budget, pairs_at_once
-from exaranker.rank.shards import Shard, Sizes, explanation_windows, of_shard, scoring_windows
+from exaranker.rank.shards import JobShard, Sizes, explanation_windows, of_shard, scoring_windows
 from exaranker.resume import Advance, Partial
 from exaranker.texts.rows import Title
 from exaranker.texts.sources import open_texts
@@ -57,9 +57,9 @@ class RerankJob(RankingJob):
             raise InputError(problem, hint="expected 0 to num_shards - 1")
 
     @property
-    def shard(self) -> Shard:
+    def shard(self) -> JobShard:
         """The part of the job that this process does."""
-        return Shard(self.shard_index, self.num_shards)
+        return JobShard(self.shard_index, self.num_shards)
 
     @property
     def target(self) -> Path:
@@ -89,7 +89,7 @@ def rerank(job: RerankJob) -> None:
         inputs = _read(job)
         reranker = job.load()
         window = job.passage_length if job.documents.has_windows else 0
-        check_lengths(reranker.model, inputs.queries, reranker.max_length, job.queries, window)
+        check_query_lengths(reranker.model, inputs.queries, reranker.max_length, job.queries, window)
         warn_of_unknown(reranker.model, inputs)
         say_what_is_there(job.target, is_explained=bool(job.explain_top_k))
         if job.explain_top_k:

@@ -7,7 +7,7 @@ from pathlib import Path
 from exaranker.errors import InputError
 from exaranker.files import open_output, read_lines
 from exaranker.rank.outputs import EXPLANATIONS, explanations_of, say_what_is_there
-from exaranker.rank.shards import Shard
+from exaranker.rank.shards import JobShard
 from exaranker.trec import read_run
 
 SHARD = re.compile(r"(?P<job>.*)\.shard-(?P<index>\d{5})-of-(?P<count>\d{5})")
@@ -47,7 +47,7 @@ def _in_order(runs: Sequence[Path]) -> list[Path]:
     if len(jobs) > 1 or len(named) < len(runs):
         raise InputError("these runs are not the shards of one job", path=runs[0], hint="merge one job at a time")
     job, count = jobs.pop()
-    every = [job.with_name(job.name + Shard(index, count).suffix) for index in range(count)]
+    every = [job.with_name(job.name + JobShard(index, count).suffix) for index in range(count)]
     if missing := [path for path in every if path not in named]:
         raise InputError(f"this shard is missing ({len(missing)} of {count} are)", path=missing[0], hint="give all")
     return every

@@ -17,7 +17,7 @@ Docs = list[ScoredDoc]
 
 
 @dataclass(frozen=True)
-class Shard:
+class JobShard:
     """One of `count` processes that share a job."""
 
     index: int = 0  # from 0
@@ -27,7 +27,7 @@ class Shard:
     def suffix(self) -> str:
         """Of the names of its outputs.
 
-        >>> Shard(1, 4).suffix, Shard().suffix
+        >>> JobShard(1, 4).suffix, JobShard().suffix
         ('.shard-00001-of-00004', '')
         """
         return f".shard-{self.index:05}-of-{self.count:05}" if self.count > 1 else ""
@@ -53,7 +53,7 @@ class Sizes(NamedTuple):
     top_k: int
 
 
-def of_shard(candidates: Sequence[ScoredDoc], shard: Shard, sizes: Sizes) -> Docs:
+def of_shard(candidates: Sequence[ScoredDoc], shard: JobShard, sizes: Sizes) -> Docs:
     """The candidates of one shard, in their order.
 
     Raises:

@@ -19,7 +19,7 @@ import numpy as np
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.engines import LogOdds
 from exaranker.rank.reranker import EXPLANATION_ROWS, IN_FLIGHT, Explanation, Reranker
-from exaranker.serve.fair_queue import Batch, FairQueue
+from exaranker.serve.fair_queue import FairQueue, Taken
 from exaranker.serve.metrics import Metrics
 from exaranker.serve.promise import Promise, failing, model_failed
 from exaranker.serve.refusal import RefusalError
@@ -63,7 +63,7 @@ class _Job:
 
 
 class _Running(NamedTuple):
-    batch: Batch[_Job]
+    batch: Taken[_Job]
     log_odds: LogOdds
     began: float
 
@@ -237,7 +237,7 @@ class Batcher:
                     job.give(index, score)
             self._count(batch, began)
 
-    def _count(self, batch: Batch[_Job], began: float) -> None:
+    def _count(self, batch: Taken[_Job], began: float) -> None:
         now = time.monotonic()
         seconds = now - max(began, self._last_end)
         self._last_end = now

@@ -17,7 +17,7 @@ FEW = 8  # one in so many of a batch's rows: a second static shape of each lengt
 Owner = TypeVar("Owner")
 
 
-class Batch(NamedTuple, Generic[Owner]):
+class Taken(NamedTuple, Generic[Owner]):
     """Inputs that are scored together: row i is the input of an owner with that index."""
 
     members: list[tuple[Owner, int]]
@@ -65,7 +65,7 @@ class FairQueue(Generic[Owner]):
             turn += len(tokens)
         self.tokens += turn - self._turn
 
-    def take(self) -> Batch[Owner] | None:
+    def take(self) -> Taken[Owner] | None:
         """The next batch, or None if nothing waits."""
         heads = [(heap[0][:2], length) for length, heap in self._waiting.items() if heap]
         if not heads:
@@ -79,7 +79,7 @@ class FairQueue(Generic[Owner]):
         num_tokens = sum(len(item.tokens) for item in taken)
         self.tokens -= num_tokens
         padded = pad_batch([item.tokens for item in taken], list(range(len(taken))), (rows, length))
-        return Batch([(item.owner, item.place) for item in taken], num_tokens, padded)
+        return Taken([(item.owner, item.place) for item in taken], num_tokens, padded)
 
     def drop(self, owner: Owner) -> None:
         """Forgets the inputs of a request that still wait."""

@@ -27,7 +27,7 @@ class Ranked(BaseModel):
     passage: str
 
 
-class Why(BaseModel):
+class ExplainAnswer(BaseModel):
     """The label that the score implies, and the model's words for it."""
 
     label: str
@@ -53,7 +53,7 @@ def mcp_server(loading: "asyncio.Future[Service]") -> MCPServer:
         ]
 
     @server.tool()
-    async def explain(query: str, passage: str) -> Why:
+    async def explain(query: str, passage: str) -> ExplainAnswer:
         """Says whether a passage answers a question, and why, in the ranker's words."""
         pairs = [(query, passage)]
         try:
@@ -61,7 +61,7 @@ def mcp_server(loading: "asyncio.Future[Service]") -> MCPServer:
             (found,) = await service.explain(pairs, (await service.score(pairs)).log_odds)
         except (InputError, RefusalError) as error:
             raise ToolError(str(error)) from error
-        return Why(label=found.label, probability=found.probability, explanation=found.explanation)
+        return ExplainAnswer(label=found.label, probability=found.probability, explanation=found.explanation)
 
     return server
 

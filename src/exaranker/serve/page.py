@@ -32,7 +32,7 @@ class SearchRequest(BaseModel):
     count: Annotated[int, Field(ge=1, le=MOST)] = 20
 
 
-class Result(BaseModel):
+class Hit(BaseModel):
     """A passage in both rankings; ranks count from 1."""
 
     doc_id: str
@@ -47,7 +47,7 @@ class Result(BaseModel):
 class SearchResponse(BaseModel):
     """What was found, by our ranking."""
 
-    results: list[Result]
+    results: list[Hit]
 
 
 class WhyRequest(BaseModel):
@@ -97,7 +97,7 @@ async def search(body: SearchRequest, service: ServiceOf, searcher: SearcherOf) 
         return SearchResponse(results=[])
     scores = await service.score([(body.query, hit.text) for hit in hits])
     results = [
-        Result(
+        Hit(
             doc_id=hits[index].doc_id,
             text=hits[index].text,
             bm25_rank=index + 1,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 
-Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+TextList = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Documents = Annotated[
     list[str | dict[str, Any]], BeforeValidator(lambda value: [value] if isinstance(value, str | dict) else value)
 ]
@@ -70,13 +70,13 @@ RerankRequest = Annotated[
 class ScoreRequest(Truncation):
     """vLLM: one text with each of many, or as many pairs; of each kind the first field that is given counts."""
 
-    text_1: Texts | None = None
-    text_2: Texts | None = None
-    queries: Texts | None = None
-    documents: Texts | None = None
-    items: Texts | None = None
-    data_1: Texts | None = None
-    data_2: Texts | None = None
+    text_1: TextList | None = None
+    text_2: TextList | None = None
+    queries: TextList | None = None
+    documents: TextList | None = None
+    items: TextList | None = None
+    data_1: TextList | None = None
+    data_2: TextList | None = None
     model: str | None = None
     use_activation: bool | None = None
 

@@ -7,7 +7,7 @@ after the passage always stay.
 """
 
 from exaranker.templates.encoding import cut_passage, encode_input, explanation_prefix, frame, label_ids, parts
-from exaranker.templates.files import EXARANKER, TEMPLATES, read_template, template_named, template_of
+from exaranker.templates.files import EXARANKER, TEMPLATES, build_template, read_template, template_named
 from exaranker.templates.template import APART, DECODER_ONLY, ENCODER_DECODER, TEMPLATE_FAMILIES, Template, pieces
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "TEMPLATES",
     "TEMPLATE_FAMILIES",
     "Template",
+    "build_template",
     "cut_passage",
     "encode_input",
     "explanation_prefix",
@@ -27,5 +28,4 @@ __all__ = [
     "pieces",
     "read_template",
     "template_named",
-    "template_of",
 ]

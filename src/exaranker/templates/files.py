@@ -36,12 +36,12 @@ def read_template(path: str | Path) -> Template:
     """
     values = read_yaml(path, "texts")
     try:
-        return template_of(values, Path(path).stem)
+        return build_template(values, Path(path).stem)
     except InputError as error:
         raise InputError(str(error), path=path) from error
 
 
-def template_of(values: Any, name: str) -> Template:
+def build_template(values: Any, name: str) -> Template:
     """The template of a YAML mapping; `name` is what it is called if it does not say so.
 
     An `instruction` fills the field `{instruction}`. Chat `messages`, marked up as `turn` says, take the place of
@@ -49,7 +49,7 @@ def template_of(values: Any, name: str) -> Template:
 
     >>> turn = "[{role}]{content}[end]"
     >>> messages = [{"role": "user", "content": "{query} {passage}"}, {"role": "assistant", "content": ""}]
-    >>> template_of({"messages": messages, "turn": turn}, "chat").input
+    >>> build_template({"messages": messages, "turn": turn}, "chat").input
     '[user]{query} {passage}[end][assistant]'
 
     Raises:
@@ -92,7 +92,7 @@ def _instructed(text: Any, instruction: Any) -> str:
 def _builtin() -> Mapping[str, Template]:
     with as_file(files("exaranker.templates") / "builtin.yaml") as path:
         table = read_yaml(path, "texts")
-    return {name: template_of(values, name) for name, values in table.items()}
+    return {name: build_template(values, name) for name, values in table.items()}
 
 
 TEMPLATES = _builtin()

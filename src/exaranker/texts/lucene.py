@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exaranker import pyserini_java
 from exaranker.errors import InputError
+from exaranker.texts import pyserini_java
 from exaranker.texts.rows import Title, json_text
 
 _CHILD = """

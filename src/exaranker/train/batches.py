@@ -22,7 +22,7 @@ from exaranker.tasks.preprocessors import LABEL
 from exaranker.tasks.reading import input_error, untuned
 from exaranker.templates import DECODER_ONLY
 
-Features = dict[str, tf.Tensor]
+Tensors = dict[str, tf.Tensor]
 ROWS = "rows"  # per target token: 1 + the number of its row in the dataset
 DATASETS = "datasets"  # and 1 + the number of that dataset
 KEPT = ["row", "dataset", "targets_part", "other_label", "other_label_share"]
@@ -219,13 +219,13 @@ def _encoder_decoder(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Datas
     inputs, targets = spec.lengths["inputs"], spec.lengths["targets"]
     soft = has_soft_labels(spec.task)
 
-    def select(row: Features) -> Features:
+    def select(row: Tensors) -> Tensors:
         numbers = _numbers(row, tf.shape(row["targets"]))
         others = _other_labels(row, tf.size(row["targets"]), 0) if soft else {}
         kept = {"inputs": row["inputs"], "targets": row["targets"], "part": row["targets_part"]}
         return {**kept, **numbers, **others}
 
-    def convert(packed: Features) -> Features:
+    def convert(packed: Tensors) -> Tensors:
         segments = packed.get("targets_segment_ids")
         features = {
             "encoder_input_tokens": packed["inputs"],
@@ -250,7 +250,7 @@ def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
     """Prompt and answer in one sequence; the loss is on the answer only."""
     soft = has_soft_labels(spec.task)
 
-    def select(row: Features) -> Features:
+    def select(row: Tensors) -> Tensors:
         tokens = tf.concat([row["inputs"], row["targets"]], 0)
         prompt = tf.size(row["inputs"])
         part = tf.concat([tf.fill([prompt - 1], PROMPT), row["targets_part"]], 0)
@@ -261,7 +261,7 @@ def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
         kept = {"previous": tokens[:-1] + 1, "next": tokens[1:] + 1, "part": part, "prompt": in_prompt}
         return {**kept, **numbers, **others}
 
-    def convert(packed: Features) -> Features:
+    def convert(packed: Tensors) -> Tensors:
         features = {
             "decoder_input_tokens": tf.maximum(packed["previous"] - 1, 0),
             "decoder_target_tokens": tf.maximum(packed["next"] - 1, 0),
@@ -279,7 +279,7 @@ def _decoder_only(dataset: tf.data.Dataset, spec: BatchSpec) -> tf.data.Dataset:
     return _pack_or_pad(dataset.map(select), lengths, spec.pack).map(convert)
 
 
-def _weights(packed: Features) -> Features:
+def _weights(packed: Tensors) -> Tensors:
     part = packed["part"]
     return {
         "decoder_loss_weights": tf.cast((part > 0) & (part != PROMPT), tf.int32),
@@ -289,18 +289,18 @@ def _weights(packed: Features) -> Features:
     }
 
 
-def _numbers(row: Features, shape: Any) -> Features:
+def _numbers(row: Tensors, shape: Any) -> Tensors:
     return {ROWS: tf.fill(shape, row["row"] + 1), DATASETS: tf.fill(shape, row["dataset"] + 1)}
 
 
-def _other_labels(row: Features, length: tf.Tensor, position: tf.Tensor | int) -> Features:
+def _other_labels(row: Tensors, length: tf.Tensor, position: tf.Tensor | int) -> Tensors:
     """The other label and its share, at the one position that predicts the label's first token."""
     at_label = tf.one_hot(position, length, dtype=tf.int32)
     share = tf.cast(tf.round(row["other_label_share"] * SHARE_UNIT), tf.int32)
     return {"other": row["other_label"] * at_label + 1, "share": share * at_label + 1}  # raised by one, as above
 
 
-def _soft_labels(packed: Features) -> Features:
+def _soft_labels(packed: Tensors) -> Tensors:
     if "other" not in packed:
         return {}
     other, share = (tf.maximum(packed[name] - 1, 0) for name in OTHERS)

@@ -8,10 +8,10 @@ from typing import Annotated
 from exaranker.checks import (
     DropoutRate,
     Macro,
+    NonEmpty,
     NotNegative,
     Positive,
     Seed,
-    Text,
     at_least,
     check,
     check_lengths,
@@ -46,17 +46,17 @@ class CheckpointConfig:
 class DataConfig:
     """Where examples come from; the fields are T5X's macros in lower case."""
 
-    mixture_or_task_name: Text
+    mixture_or_task_name: NonEmpty
     task_feature_lengths: Mapping[str, int]
     batch_size: Positive = 128  # rows over all processes and microbatches
     vocabulary_path: str = ""
-    dataset_dir: Text | None = None  # of an explanation dataset, for the tasks that are named after it
+    dataset_dir: NonEmpty | None = None  # of an explanation dataset, for the tasks that are named after it
     use_cached_tasks: bool = False
     pack: bool = True
     shuffle: bool = True
     # Parts of the data that processes share out; it decides the batches, the number of processes does not.
     num_streams: Annotated[Positive, Macro("DATA_STREAMS")] = 1
-    task_module: Annotated[Text | None, Macro("MIXTURE_OR_TASK_MODULE")] = None  # imported: it registers tasks
+    task_module: Annotated[NonEmpty | None, Macro("MIXTURE_OR_TASK_MODULE")] = None  # imported: it registers tasks
 
     def __post_init__(self) -> None:
         check(self)
@@ -78,13 +78,13 @@ class EvalConfig:
 class TrainConfig:
     """Everything a run depends on: two runs with equal configurations end with equal weights."""
 
-    model_dir: Text
+    model_dir: NonEmpty
     model: ModelConfig
     data: DataConfig
     train_steps: Positive  # of the whole life of the weights: includes the initial checkpoint's, as in T5X
     train_steps_relative: Positive | None = None  # or: from the initial checkpoint on
-    template: Text = "exaranker"
-    initial_checkpoint_path: Text | None = None  # MODEL_DIR or MODEL_DIR/checkpoint_N; None starts from random weights
+    template: NonEmpty = "exaranker"
+    initial_checkpoint_path: NonEmpty | None = None  # MODEL_DIR or MODEL_DIR/checkpoint_N; None: random weights
     lora: Lora | None = None  # train an adapter of the initial checkpoint instead of all its weights
     optimizer: Optimizer = field(default_factory=Adafactor)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -16,7 +16,7 @@ class DivergedError(InputError):
     """The loss or the gradient is NaN or infinite."""
 
 
-class Window:
+class Meter:
     """Adds up steps on the host, one behind the device, so that reading a loss never makes the device wait.
 
     A checkpoint that falls between two lines of metrics keeps `state()`: the next line of a resumed run then still is
@@ -73,7 +73,7 @@ class Window:
         }
 
     def state(self) -> dict[str, Any]:
-        """What to give to a new `Window` so that it goes on where this one stands."""
+        """What to give to a new `Meter` so that it goes on where this one stands."""
         self.settle()
         return {"sums": dict(self._sums), "seconds": self._elapsed()}
 

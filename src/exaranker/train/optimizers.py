@@ -10,7 +10,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
-from exaranker.checks import Macro, NotNegative, Positive, Text, above, at_least, check, from_to_below
+from exaranker.checks import Macro, NonEmpty, NotNegative, Positive, above, at_least, check, from_to_below
 from exaranker.errors import InputError, nearest
 
 Schedule = Callable[[Any], Any]
@@ -25,7 +25,7 @@ class LearningRate:
     """
 
     base: Annotated[float, at_least(0), Macro("LEARNING_RATE")] = 1e-3
-    factors: Annotated[Text, Macro("LEARNING_RATE_FACTORS")] = "constant"
+    factors: Annotated[NonEmpty, Macro("LEARNING_RATE_FACTORS")] = "constant"
     warmup_steps: NotNegative = 1000
     decay_steps: Positive = 100_000  # where linear_decay and cosine_decay reach zero
 

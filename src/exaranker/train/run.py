@@ -26,7 +26,7 @@ from exaranker.train.batches import Batches
 from exaranker.train.config import TrainConfig
 from exaranker.train.data import open_batches, register_task
 from exaranker.train.log import MetricsLog, progress_line, shown
-from exaranker.train.meter import DivergedError, Window
+from exaranker.train.meter import DivergedError, Meter
 from exaranker.train.resuming import changes, check_model_dir, run_record
 from exaranker.train.setup import Setup, adapter_of, assemble, layout, load_initial, random_state, state_from
 from exaranker.train.step import TrainState, means
@@ -77,7 +77,7 @@ class Run:
         self._validation: Batches | None = None
         self._compiled: dict[Any, tuple[Any, float]] = {}
         self._peak = peak
-        self.window = Window(data["window"])
+        self.meter = Meter(data["window"])
 
     def claim_model_dir(self, tokenizer: Tokenizer) -> None:
         """The first that is written to MODEL_DIR, once every check has passed."""
@@ -157,13 +157,13 @@ class Run:
         step, flops = self._compiled_step(arrays)
         self.state, sums = step(self.state, arrays)
         self.step += 1
-        self.window.add(self.step, sums, batch.rows, waited=waited, flops=flops)
+        self.meter.add(self.step, sums, batch.rows, waited=waited, flops=flops)
 
     def _compiled_step(self, arrays: Any) -> tuple[Any, float]:
         """The step for these shapes and its FLOPs; compiling is kept out of the rates."""
         key = tuple(sorted((name, rows.shape) for name, rows in arrays.items()))
         if key not in self._compiled:
-            with self.window.paused():
+            with self.meter.paused():
                 began = time.perf_counter()
                 compiled = self.setup.step.lower(self.state, arrays).compile()
                 flops = train_flops(self.config.model, self.state.params, arrays, self.state.frozen)
@@ -175,14 +175,14 @@ class Run:
         return period > 0 and (self.step % period == 0 or self.step == self.last)
 
     def _write_figures(self, log: MetricsLog) -> None:
-        figures = self.window.figures(self._peak)
-        self.window = Window()
+        figures = self.meter.figures(self._peak)
+        self.meter = Meter()
         log.write(self.step, "train", figures)
         _say(progress_line(self.step, self.last, figures))
 
     def _evaluate(self, log: MetricsLog) -> dict[str, float] | None:
         """Loss and label accuracy on the first batches of the validation split."""
-        with self.window.paused():
+        with self.meter.paused():
             total = self._validation_sums()
         if not total:
             _say("the validation split is empty: nothing evaluated")
@@ -209,9 +209,9 @@ class Run:
         return total
 
     def _save(self, evaluation: dict[str, float] | None) -> None:
-        with self.window.paused():  # settled: never saves a state whose loss has not been looked at
+        with self.meter.paused():  # settled: never saves a state whose loss has not been looked at
             card = dataclasses.replace(self.card, step=self.step)
-            data = {"first": self.first, "rows": self.batches.state(), "window": self.window.state()}
+            data = {"first": self.first, "rows": self.batches.state(), "window": self.meter.state()}
             self.checkpoints.save(card, self.state.params, self.state.optimizer, data, evaluation)
 
     def _last_good(self) -> str:

@@ -26,13 +26,13 @@ from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.errors import InputError
 from exaranker.evaluate.results import RESULTS_VERSION
 from exaranker.files import sha256_json
+from exaranker.files.shipped import shipped
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.qwen3 import Qwen3Config
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma import T5GemmaConfig
 from exaranker.models.t5gemma2 import T5Gemma2Config
 from exaranker.rank.reranker import Reranker
-from exaranker.shipped import shipped
 from exaranker.templates import template_named
 from exaranker.tokenization import load_tokenizer
 

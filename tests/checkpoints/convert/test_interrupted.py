@@ -12,7 +12,7 @@ from exaranker.checkpoints.convert.tensors import to_tensors
 from exaranker.checkpoints.convert.transfer import export_checkpoint, import_checkpoint
 from exaranker.checkpoints.store import load_for_inference
 from exaranker.errors import InputError
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 SPIECE = str(shipped("examples/sample") / "spiece.model")
 

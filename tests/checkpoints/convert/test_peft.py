@@ -19,8 +19,8 @@ from exaranker.checkpoints.folder import load_card
 from exaranker.checkpoints.store import load_for_inference, save_model
 from exaranker.cli import main
 from exaranker.errors import InputError
+from exaranker.files.shipped import shipped
 from exaranker.rank.reranker import Reranker
-from exaranker.shipped import shipped
 from exaranker.templates import TEMPLATES
 from exaranker.tokenization import load_tokenizer
 

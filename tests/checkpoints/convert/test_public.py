@@ -23,8 +23,8 @@ from exaranker.cli import main
 from exaranker.commands import serve_
 from exaranker.embedded.llm import embedded_llm_dir
 from exaranker.errors import InputError
+from exaranker.files.shipped import shipped
 from exaranker.rank.reranker import Reranker
-from exaranker.shipped import shipped
 
 torch = pytest.importorskip("torch")
 

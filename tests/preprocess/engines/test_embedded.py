@@ -20,7 +20,7 @@ import pytest
 
 from exaranker import schema
 from exaranker.files import read_json
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 pytestmark = pytest.mark.slow
 

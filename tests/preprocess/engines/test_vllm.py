@@ -11,6 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from exaranker import schema
+from exaranker.files.shipped import shipped
 from exaranker.preprocess.engines import vllm as vllm_engine
 from exaranker.preprocess.engines.vllm import (
     VLLMConfig,
@@ -18,7 +19,6 @@ from exaranker.preprocess.engines.vllm import (
     engine_arguments,
     set_environment,
 )
-from exaranker.shipped import shipped
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_options_that_batch_otherwise_are_told_where_they_are_set():
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "auto"), (False, "float32")])
 def test_a_cpu_that_cannot_multiply_bf16_computes_in_fp32_unless_told(monkeypatch, fast, expected):
-    monkeypatch.setattr(vllm_engine, "multiplies_bf16", lambda: fast)
+    monkeypatch.setattr(vllm_engine, "torch_multiplies_bf16", lambda: fast)
     assert engine_arguments(VLLMConfig(), on_cpu=True)["dtype"] == expected
     assert engine_arguments(VLLMConfig(dtype="bfloat16"), on_cpu=True)["dtype"] == "bfloat16"
     assert engine_arguments(VLLMConfig(), on_cpu=False)["dtype"] == "auto"

@@ -13,7 +13,7 @@ from exaranker.preprocess.engines.base import Completion
 from exaranker.preprocess.explain import explain
 from exaranker.preprocess.pairs.text import with_text_ids
 from exaranker.preprocess.prompts.prompter import load_style
-from exaranker.preprocess.prompts.relevance import RelevanceAsker, label_tokens
+from exaranker.preprocess.prompts.relevance import RelevanceAsker, label_token_ids
 
 OPTIONS = {"max_passage_tokens": 256, "max_prompt_tokens": 1900}
 
@@ -43,7 +43,7 @@ def believer(function_engine):
 
 @pytest.mark.parametrize(("chat", "words"), [(True, ["no", "yes"]), (False, [" no", " yes"])])
 def test_label_tokens_are_those_of_the_answers(tokenizer, chat, words):
-    tokens = label_tokens(load_style("relevance"), tokenizer, chat=chat, **OPTIONS)
+    tokens = label_token_ids(load_style("relevance"), tokenizer, chat=chat, **OPTIONS)
     assert [tokenizer.decode([token]) for token in tokens] == words
 
 

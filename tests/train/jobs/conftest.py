@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from exaranker.shipped import shipped
+from exaranker.files.shipped import shipped
 
 VOCABULARY = shipped("examples/sample") / "spiece.model"
 # Rates depend on the machine; everything else in the metrics is to repeat.

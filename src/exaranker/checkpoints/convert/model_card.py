@@ -25,7 +25,7 @@ TOLD = {
 }
 
 
-class Result(NamedTuple):
+class Measured(NamedTuple):
     """A measure of one run over a set of judged queries, as `exaranker evaluate` found it."""
 
     collection: str
@@ -36,7 +36,7 @@ class Result(NamedTuple):
 
 
 def model_card(
-    card: ModelCard, step: int, length: int, ids: Sequence[int], names: Sequence[str], results: Sequence[Result] = ()
+    card: ModelCard, step: int, length: int, ids: Sequence[int], names: Sequence[str], results: Sequence[Measured] = ()
 ) -> str:
     """The card's text: YAML for the hub, then what a reader wants to know.
 
@@ -86,7 +86,7 @@ def _tags(card: ModelCard, decoder_only: bool) -> list[str]:
     return ["cross-encoder", "reranker", "exaranker", *([] if decoder_only else ["custom_code"])]
 
 
-def _evaluation(hub: Any, result: Result) -> Any:
+def _evaluation(hub: Any, result: Measured) -> Any:
     return hub.EvalResult(
         task_type="text-ranking",
         dataset_type=result.collection,

@@ -22,7 +22,7 @@ from exaranker.checkpoints.folder import has_checkpoint
 from exaranker.errors import InputError
 from exaranker.files import cache_dir, fetch_model, hold, local_path, model_digest, sha256_json
 from exaranker.logs import say
-from exaranker.templates import Template, template_named, template_of
+from exaranker.templates import Template, build_template, template_named
 
 TABLE = "rankers.yaml"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -156,4 +156,4 @@ def _known() -> str:
 
 
 def _template(given: object) -> Template:
-    return template_named(given) if isinstance(given, str) else template_of(given, "ranker")
+    return template_named(given) if isinstance(given, str) else build_template(given, "ranker")

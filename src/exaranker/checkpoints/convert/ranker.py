@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from exaranker.checkpoints.card import ModelCard
 from exaranker.checkpoints.convert.cross_encoder import write_cross_encoder
-from exaranker.checkpoints.convert.model_card import Result, model_card
+from exaranker.checkpoints.convert.model_card import Measured, model_card
 from exaranker.checkpoints.convert.tokenizer_files import token_names, write_tokenizer
 from exaranker.errors import InputError
 from exaranker.files import read_json, require_fields, write_json, write_text
@@ -29,7 +29,7 @@ class KeptRanker(NamedTuple):
 
 
 def write_ranker(
-    directory: Path, card: ModelCard, step: int, tokenizer: Tokenizer, results: Sequence[Result] = ()
+    directory: Path, card: ModelCard, step: int, tokenizer: Tokenizer, results: Sequence[Measured] = ()
 ) -> None:
     """Fills a Hugging Face directory that has config.json and weights with all that it takes to rank as we do."""
     length = input_length(card)
@@ -46,7 +46,7 @@ def write_ranker(
 
 
 def write_adapter_card(
-    directory: Path, card: ModelCard, step: int, tokenizer: Tokenizer, results: Sequence[Result] = ()
+    directory: Path, card: ModelCard, step: int, tokenizer: Tokenizer, results: Sequence[Measured] = ()
 ) -> None:
     """Says in PEFT's directory of an adapter what it takes to rank with it; the tokenizer is the base's."""
     length = input_length(card)

@@ -9,7 +9,7 @@ import jax
 
 from exaranker.checkpoints.card import Adapter, ModelCard
 from exaranker.checkpoints.convert.huggingface import read_huggingface, write_huggingface
-from exaranker.checkpoints.convert.model_card import Result
+from exaranker.checkpoints.convert.model_card import Measured
 from exaranker.checkpoints.convert.peft import read_peft, write_peft
 from exaranker.checkpoints.convert.ranker import kept_ranker, write_adapter_card, write_ranker
 from exaranker.checkpoints.convert.t5x import read_t5x, write_t5x
@@ -95,7 +95,7 @@ def export_checkpoint(
     form: str,
     output: Path,
     base: str | Path | None = None,
-    results: Sequence[Result] = (),
+    results: Sequence[Measured] = (),
     dtype: str | None = None,
 ) -> Path:
     """Writes our checkpoint as a Hugging Face directory, or as T5X's `output/checkpoint_<step>`; returns the path.

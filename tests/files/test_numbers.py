@@ -1,6 +1,6 @@
 import pytest
 
-from exaranker.numbers import integer, number
+from exaranker.files.numbers import integer, number
 
 
 @pytest.mark.parametrize("text", ["1_0", "٣", "１", " 1", "1 ", "", "0x1", "1" * 19, "--1", "1.0", "nan"])
