@@ -302,3 +302,42 @@ def test_gin_bindings(dataset: Path, tmp_path: Path, refused: Refused, binding: 
 def test_a_macro_of_ones_own_may_be_bound_where_it_is_read(dataset: Path, tmp_path: Path) -> None:
     words = train_words(dataset, tmp_path / "model", TRAIN_STEPS=2)
     main([*words, "--gin.MY_SIZE=8", "--gin.BATCH_SIZE=%MY_SIZE", "--dry_run"])
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["report", "r.json", "--output=page.pdf"], "--output page.pdf: expected a name that ends in .html or .htm"),
+        (["report", "r.json", "--output=page.html", "--usd_per_hour=-3"], "--usd_per_hour -3, expected at least 0"),
+        (["inspect", "folder", "--html=page.json"], "--html page.json: expected a name that ends in .html or .htm"),
+        (["inspect", "folder", "--examples=-1"], "--examples -1, expected at least 0"),
+        (
+            ["evaluate", "--qrels=q", "--run", "r", "--output=results.csv"],
+            "--output results.csv: expected a name that ends in .json",
+        ),
+        (
+            ["evaluate", "--qrels=q", "--run", "r", "--per_query=values.tsv.gz"],
+            "--per_query values.tsv.gz: expected a name that ends in .csv",
+        ),
+        (
+            ["faithfulness", "--explanations=e", "--output=f.png"],
+            "--output f.png: expected a name that ends in .json",
+        ),
+        (["why", "--query= ", "--passage=text"], "--query is empty (give the text)"),
+        (["why", "--query=q", "--passage="], "--passage is empty (give the text)"),
+        (["why", "--query=q", "--passage=nowhere/p"], "nowhere/p: no such file (check the path)"),
+        (["why", "--query=q", "--passage=passage.txt"], "passage.txt: no such file (check the path)"),
+        (["check-results", "--data=nowhere"], "nowhere: --data: no such folder (check the path)"),
+        (
+            ["serve", "--host=192.0.2.1", "--port=0"],
+            "cannot listen at 192.0.2.1 port 0: Cannot assign requested address "
+            "(--host is a name or address of this machine)",
+        ),
+    ],
+)
+def test_values_of_options(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(words) == reason
+    assert list(tmp_path.iterdir()) == []

@@ -202,6 +202,12 @@ def test_names_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _named(["a/run.trec", "b/run.trec"]) == [("a/run.trec",) * 2, ("b/run.trec",) * 2]
     with pytest.raises(InputError, match="--run lists a run twice: a=x a=x"):
         _named(["a=x", "a=x"])
+    mixed = [("bm25", "a/run.trec"), ("b/run.trec",) * 2, ("c/run.trec",) * 2]
+    assert _named(["bm25=a/run.trec", "b/run.trec", "c/run.trec"]) == mixed
+    with pytest.raises(InputError, match="--run has one name for two runs: a=x a=y"):
+        _named(["a=x", "a=y"])
+    with pytest.raises(InputError, match="--run '=x' has an empty name"):
+        _named(["=x"])
 
 
 def test_names_of_runs_are_text_in_plots(files: Path) -> None:

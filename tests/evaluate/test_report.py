@@ -144,6 +144,15 @@ def test_explanations_keep_their_order_and_ids_their_case(evaluated: Path) -> No
     ]  # fmt: skip
 
 
+def test_queries_of_something_else_are_said(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (evaluated / "others.tsv").write_text("x1\tanother question\n")
+    words = ["report", str(evaluated / "results.json"), "--output", str(evaluated / "page.html"), "--queries"]
+    main([*words, str(evaluated / "others.tsv")])
+    assert "others.tsv has none of the queries of these results" in capsys.readouterr().err
+    main([*words, str(evaluated / "queries.tsv")])
+    assert "none of the queries" not in capsys.readouterr().err
+
+
 def test_the_same_results_give_the_same_page(evaluated: Path) -> None:
     for name in ("a.html", "b.html"):
         main(["report", str(evaluated / "results.json"), f"--output={evaluated / name}"])

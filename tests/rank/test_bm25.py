@@ -198,6 +198,28 @@ def test_an_index_is_built_once_and_then_searched_where_it_lies(
     assert "this index is damaged" in refusal([*words, kept], capsys)
 
 
+@pytest.mark.parametrize("kind", ["a file", "a folder of something else", "the folder of the run"])
+def test_where_no_index_can_be_kept_no_passage_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (tmp_path / "queries.tsv").write_text("q1\tbear honey\n")
+    (tmp_path / "passages.tsv").write_text("one column, which would be refused if it were read\n")
+    index, run = tmp_path / "index", tmp_path / "run.trec"
+    if kind == "a file":
+        index.write_text("mine")
+        message = "Not a directory"
+    elif kind == "a folder of something else":
+        index.mkdir()
+        (index / "mine").touch()
+        message = "already exists and is not empty (name a folder that does not exist yet)"
+    else:
+        run = index / "run.trec"
+        message = "index/run.trec: is where --index keeps the passages (name a file beside that folder)"
+    texts = [f"--queries={tmp_path / 'queries.tsv'}", f"--passages={tmp_path / 'passages.tsv'}"]
+    assert message in refusal(["retrieve", *texts, f"--index={index}", f"--output={run}"], capsys)
+    assert not run.exists()
+
+
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stopped:
         main(words)

@@ -85,6 +85,6 @@ def test_the_verb(t5_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_question_that_does_not_fit(t5_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["why", f"--checkpoint={t5_checkpoint}", f"--query={QUERY}", "--passage=", "--max_length=8"])
+        main(["why", f"--checkpoint={t5_checkpoint}", f"--query={QUERY}", "--passage=text", "--max_length=8"])
     assert stopped.value.code == 2
     assert "alone needs" in capsys.readouterr().err

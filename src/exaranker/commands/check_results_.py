@@ -42,6 +42,9 @@ def run(args: argparse.Namespace) -> None:
         require(module, "evaluate")
     from exaranker.evaluate.expected import check, read_conditions
 
+    for option, folder in (("--data", args.data), ("--weights", args.weights)):
+        if folder is not None and not Path(folder).is_dir():
+            raise InputError(f"{option}: no such folder", path=folder, hint="check the path")
     conditions = read_conditions(args.file)
     outcomes = []
     with tempfile.TemporaryDirectory() as output:

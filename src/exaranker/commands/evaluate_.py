@@ -3,10 +3,12 @@
 import argparse
 import os
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from exaranker.commands.collection_flag import add_collection, fill
+from exaranker.commands.flag_checks import check_ending
 from exaranker.commands.text_flags import add_identical_ids
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs, named, write_json
@@ -54,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluates, prints the table, and writes what was asked for."""
+    check_ending("--output", args.output, ".json")
+    check_ending("--per_query", args.per_query, ".csv")
     _use_collection(args)
     read = [args.qrels, *(path for _, path in _named(args.run))]
     with claim_outputs(args.output, args.per_query, args.plot, inputs=read):
@@ -120,22 +124,28 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _named(words: list[str]) -> list[tuple[str, str]]:
-    """(name, path) of each --run word; without NAME= the file's name, or its whole path if two would be alike.
+    """(name, path) of each --run word; without NAME= the file's name, or its whole path if another run has that name.
 
     >>> _named(["bm25=a/run.trec", "b/out.trec"])
     [('bm25', 'a/run.trec'), ('out', 'b/out.trec')]
+    >>> _named(["bm25=a/run.trec", "b/run.trec", "c/run.trec"])
+    [('bm25', 'a/run.trec'), ('b/run.trec', 'b/run.trec'), ('c/run.trec', 'c/run.trec')]
     """
-    pairs = [_name_and_path(word) for word in words]
-    names = [name for name, _ in pairs]
-    if len(set(names)) == len(names):
-        return pairs
-    if len({path for _, path in pairs}) < len(pairs):
+    given = [_name_and_path(word) for word in words]
+    count = Counter(name or Path(path).stem for name, path in given)
+    runs = [(name or (Path(path).stem if count[Path(path).stem] == 1 else path), path) for name, path in given]
+    if len(set(runs)) < len(runs):
         raise InputError(f"--run lists a run twice: {' '.join(words)}")
-    return [(path, path) for _, path in pairs]
+    if len({name for name, _ in runs}) < len(runs):
+        raise InputError(f"--run has one name for two runs: {' '.join(words)}", hint="NAME=RUN names a run")
+    return runs
 
 
-def _name_and_path(word: str) -> tuple[str, str]:
+def _name_and_path(word: str) -> tuple[str | None, str]:
     """A file's own name, or its folder's, may have a "=" too: out/lr=0.1/run.trec."""
     name, equals, path = word.partition("=")
-    named = equals and "/" not in name and not Path(word).is_file()
-    return (name, os.path.expanduser(path)) if named else (Path(word).stem, word)
+    if not equals or "/" in name or Path(word).is_file():
+        return None, word
+    if not name.strip():
+        raise InputError(f"--run {word!r} has an empty name", hint="NAME=RUN, or the path alone")
+    return name, os.path.expanduser(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from exaranker.commands.checkpoint_flags import add_checkpoint, loading
 from exaranker.commands.collection_flag import add_collection, fill
+from exaranker.commands.flag_checks import check_ending
 from exaranker.errors import InputError, require
 from exaranker.logs import show
 
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     loading(args)
+    check_ending("--output", args.output, ".json")
     if args.plot and args.plot.suffix not in PLOTS:
         raise InputError(f"--plot {args.plot}: expected a name that ends in {', '.join(PLOTS)}")
     for module in ("bm25s", "scipy"):

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from exaranker.commands.flag_checks import check_ending, check_not_negative
 from exaranker.files import claim_outputs, write_text
 from exaranker.logs import show
 
@@ -20,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    check_ending("--html", args.html, ".html", ".htm")
+    check_not_negative("--usd_per_hour", args.usd_per_hour)
+    check_not_negative("--examples", args.examples)
     with claim_outputs(args.html, inputs=_files_of(args.directory) if args.html else []):
         _inspect(args)
 

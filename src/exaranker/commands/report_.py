@@ -5,9 +5,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from exaranker.commands.flag_checks import check_ending, check_not_negative
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs, read_json, write_text
-from exaranker.logs import show
+from exaranker.logs import show, warn
 from exaranker.texts.rows import read_texts
 
 SUMMARY = """One self-contained HTML page to show to others: tables, plots, paired tests, queries that gain and lose,
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
     """Reads what is to be shown and writes the page."""
     for module in ("jinja2", "matplotlib"):
         require(module, "evaluate")
+    check_ending("--output", args.output, ".html", ".htm")
+    check_not_negative("--usd_per_hour", args.usd_per_hour)
     read = [*args.results, args.explanations, args.queries, args.passages, *args.metrics, *args.stages]
     with claim_outputs(args.output, inputs=read):
         _write(args)
@@ -58,11 +61,15 @@ def _write(args: argparse.Namespace) -> None:
     results = [read_results(path) for path in args.results]
     explanations = report_data.read_explanations(args.explanations) if args.explanations else []
     explained = {row["doc_id"] for row in explanations}
+    queries = read_texts(args.queries, part="queries") if args.queries else {}
+    judged = {query for result in results for values in result["runs"][0]["per_query"].values() for query in values}
+    if args.queries and judged.isdisjoint(queries):
+        warn(f"{args.queries} has none of the queries of these results: ids are shown in the place of questions")
     extras = report.Extras(
         title=args.title,
         date=args.date,
         explanations=explanations,
-        queries=read_texts(args.queries, part="queries") if args.queries else {},
+        queries=queries,
         passages=read_texts(args.passages, wanted=explained) if args.passages else {},
         metrics={_run_name(path): report_data.read_curves(path) for path in args.metrics},
         stages=[_stage(path) for path in args.stages],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from exaranker.commands.collection_flag import add_collection, fill, ignores_identical_ids
 from exaranker.commands.text_flags import add_identical_ids, add_texts
 from exaranker.errors import InputError, require
-from exaranker.files import claim_outputs
+from exaranker.files import claim_outputs, prepare_folder, real_path
 from exaranker.logs import progress, say, show, warn
 from exaranker.texts.sources import open_texts
 from exaranker.trec import ScoredDoc, write_run
@@ -53,8 +53,17 @@ def run(args: argparse.Namespace) -> None:
     fill(args, "queries", *(() if is_kept and args.collection is None else ("passages",)))
     _set_parameters(args, is_kept)
     args.ignore_identical_ids |= ignores_identical_ids(args)
+    if args.index is not None and not is_kept:
+        _prepare_index(args.index, args.output)
     with claim_outputs(args.output, inputs=[args.queries, args.passages, args.index]):
         _retrieve(args, is_kept)
+
+
+def _prepare_index(index: Path, output: Path) -> None:
+    """Says before passages are read that they cannot be kept there."""
+    folder, run = prepare_folder(index), real_path(output)
+    if folder in (run, *run.parents):
+        raise InputError("is where --index keeps the passages", path=output, hint="name a file beside that folder")
 
 
 def _set_parameters(args: argparse.Namespace, is_kept: bool) -> None:

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exaranker.commands.checkpoint_flags import add_checkpoint, loading
+from exaranker.errors import InputError
 from exaranker.files import read_lines
 from exaranker.logs import show
 
@@ -21,6 +23,7 @@ EXAMPLE = (
     "exaranker why --checkpoint out/model --query 'how do bees make honey' "
     "--passage 'Worker bees carry nectar home. They fan it dry in the comb. Bears like honey.'"
 )
+ENDINGS = frozenset({".htm", ".html", ".json", ".jsonl", ".md", ".text", ".tsv", ".txt"})
 NAMES = 14  # width of the column of names
 BAR = 16  # characters of the longest bar
 
@@ -35,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     how = loading(args)
     passage = _passage(args.passage)
+    for option, text in (("--query", args.query), ("--passage", passage)):
+        if not text.strip():
+            raise InputError(f"{option} is empty", hint="give the text")
     from exaranker.rank.reranker import Reranker
 
     reranker = Reranker.from_checkpoint(args.checkpoint, **how)
@@ -43,8 +49,16 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _passage(given: str) -> str:
-    """The text itself, or what the file of this name holds."""
-    return "\n".join(line for _, line in read_lines(given)) if os.path.isfile(given) else given
+    """The text itself, or what the file of this name holds.
+
+    Raises:
+        InputError: it is a file's name, without blanks, of no file.
+    """
+    if os.path.isfile(given):
+        return "\n".join(line for _, line in read_lines(given))
+    if len(given.split()) == 1 and (os.sep in given or Path(given).suffix.lower() in ENDINGS):
+        raise InputError("no such file", path=given, hint="check the path")
+    return given
 
 
 def _as_json(found: "Why") -> str:

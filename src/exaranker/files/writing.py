@@ -96,6 +96,21 @@ def prepare_output(path: AnyPath, inputs: Iterable[Path] = ()) -> Path:
     return target
 
 
+def prepare_folder(path: AnyPath) -> Path:
+    """Makes the parents of a folder that is to be written, and returns where it will really be.
+
+    Raises:
+        InputError: `path` is a file or has something in it, or its parents cannot be made.
+    """
+    target = real_path(path)
+    with system_errors_named(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and any(target.iterdir()):
+            hint = "name a folder that does not exist yet"
+            raise InputError("already exists and is not empty", path=path, hint=hint)
+    return target
+
+
 @contextmanager
 def atomic_path(path: AnyPath) -> Iterator[Path]:
     """Yields a new path beside `path` to write to; renames it into place if the block succeeds.
@@ -123,12 +138,7 @@ def atomic_folder(path: AnyPath) -> Iterator[Path]:
     Raises:
         InputError: `path` is a file or has something in it, another process is writing it, or the disk is full.
     """
-    target = real_path(path)
-    with system_errors_named(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and any(target.iterdir()):
-            hint = "name a folder that does not exist yet"
-            raise InputError("already exists and is not empty", path=path, hint=hint)
+    target = prepare_folder(path)
     with _claimed(target):
         aside = _aside(target)
         try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from exaranker.errors import InputError
 from exaranker.rank.bm25 import Bm25Index, Bm25Params
 from exaranker.rank.kept_index import identity, is_index, open_index, refuse_another
 from exaranker.texts.kept import KeptTexts
@@ -33,14 +34,17 @@ class Searcher:
         Texts lie in a file in `scratch`.
 
         Raises:
-            InputError: the passages cannot be read, or the index is damaged, or of other passages.
+            InputError: the passages cannot be read, or there is no such index, or it is damaged or of other passages.
         """
-        kept = index is not None and is_index(index)
-        if index is not None and kept:
-            refuse_another(index, identity(passages), open_index(index).params)
-            return cls(open_index(index), KeptTexts(passages, scratch))
-        texts = KeptTexts(passages, scratch)
-        return cls(Bm25Index.build(texts.items(), Bm25Params()), texts)
+        if index is None:
+            texts = KeptTexts(passages, scratch)
+            return cls(Bm25Index.build(texts.items(), Bm25Params()), texts)
+        if not is_index(index):
+            hint = "`exaranker retrieve --index DIR` makes one; without --index it is made now, in memory"
+            raise InputError("no index here", path=index, hint=hint)
+        kept = open_index(index)
+        refuse_another(index, identity(passages), kept.params)
+        return cls(kept, KeptTexts(passages, scratch))
 
     def search(self, query: str, count: int) -> list[Hit]:
         """The best passages by BM25, best first."""

@@ -1,5 +1,7 @@
 """The process: a socket, uvicorn around the application, and an end that loses no answer."""
 
+import errno
+import os
 import signal
 import socket
 
@@ -25,7 +27,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise InputError(f"cannot listen at {host} port {port}: {error.strerror}", hint="try another --port") from error
+        is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        hint = "try another --port" if is_taken else "--host is a name or address of this machine"
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise InputError(f"cannot listen at {host} port {port}: {reason}", hint=hint) from error
 
 
 def serve(service: Service, searcher: Searcher, listening: socket.socket, api_key: str | None = None) -> None:
