@@ -8,6 +8,7 @@ import pytest
 
 from exaranker.checkpoints.store import save_model
 from exaranker.cli import main
+from exaranker.commands.why_ import _passage
 from exaranker.rank.reranker import Reranker
 
 QUERY = "how do bees make honey"
@@ -81,6 +82,10 @@ def test_the_verb(t5_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFix
         f"log-odds      {expected.score:+.2f} (probability {expected.probability:.3f})",
     ]
     assert lines[lines.index("what each sentence adds to the log-odds") + 2].endswith(" A capo presses strings down.")
+
+
+def test_a_passage_of_a_script_without_blanks_is_no_name_of_a_file() -> None:
+    assert _passage("人口密度は100人/平方キロ。") == "人口密度は100人/平方キロ。"
 
 
 def test_a_question_that_does_not_fit(t5_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,11 +52,12 @@ def _passage(given: str) -> str:
     """The text itself, or what the file of this name holds.
 
     Raises:
-        InputError: it is a file's name, without blanks, of no file.
+        InputError: it is a file's name, without blanks or letters of scripts that need none, of no file.
     """
     if os.path.isfile(given):
         return "\n".join(line for _, line in read_lines(given))
-    if len(given.split()) == 1 and (os.sep in given or Path(given).suffix.lower() in ENDINGS):
+    is_word = len(given.split()) == 1 and given.isascii()
+    if is_word and (os.sep in given or Path(given).suffix.lower() in ENDINGS):
         raise InputError("no such file", path=given, hint="check the path")
     return given
 
