@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
+from orbax.checkpoint import multihost
 
 from exaranker.checks import Macro, Positive, check
 from exaranker.devices.accelerators import CHIPS
@@ -41,6 +42,7 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
 # Parameters, gradients and optimizer state may take this part of a device; activations need the rest.
 STATE_SHARE = 0.5
 DEFAULT_DEVICE_BYTES = 16 * 2**30  # a TPU v5e, the smallest device in use, where the backend does not say
+MEETING_TIMEOUT = 3600  # seconds that processes wait for one that compiles longer than the others
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,14 @@ def connect(
             f"the processes of the job cannot meet: {error}",
             hint="give --coordinator_address HOST:PORT, --process_count and --process_index",
         ) from error
+
+
+def meet(place: str) -> None:
+    """Waits for all processes of a job; before each newly compiled program, since they compile at their own speed.
+
+    Gloo connects the processes of a mesh axis at their first collective, and gives up when one comes 30 s late.
+    """
+    multihost.get_barrier_sync_fn()(key=place, timeout_ms=MEETING_TIMEOUT * 1000)
 
 
 def _device_bytes(device: Any) -> int:

@@ -15,7 +15,7 @@ from exaranker.checkpoints.store import StoredModel, load_slots, save_tokenizer
 from exaranker.checkpoints.training_state import TrainCheckpoints, one_writer
 from exaranker.devices.compilation_cache import keep_compiled
 from exaranker.devices.flops import peak_flops, train_flops
-from exaranker.devices.mesh import global_batch
+from exaranker.devices.mesh import global_batch, meet
 from exaranker.devices.processor import fitting_dtype
 from exaranker.errors import InputError
 from exaranker.files import named
@@ -75,7 +75,8 @@ class Run:
         self.last = self.config.last_step(self.first)
         self.batches = open_batches(self.config, setup.mesh, "train", data["rows"])
         self._validation: Batches | None = None
-        self._compiled: dict[Any, tuple[Any, float]] = {}
+        self._steps: dict[Any, tuple[Any, float]] = {}
+        self._evaluations: dict[Any, Any] = {}
         self._peak = peak
         self.meter = Meter(data["window"])
 
@@ -161,15 +162,21 @@ class Run:
 
     def _compiled_step(self, arrays: Any) -> tuple[Any, float]:
         """The step for these shapes and its FLOPs; compiling is kept out of the rates."""
-        key = tuple(sorted((name, rows.shape) for name, rows in arrays.items()))
-        if key not in self._compiled:
+        shapes = _shapes(arrays)
+        if shapes not in self._steps:
             with self.meter.paused():
                 began = time.perf_counter()
-                compiled = self.setup.step.lower(self.state, arrays).compile()
+                compiled = _compile(self.setup.step, self.state, arrays)
                 flops = train_flops(self.config.model, self.state.params, arrays, self.state.frozen)
-                self._compiled[key] = compiled, flops
+                self._steps[shapes] = compiled, flops
             _say(f"compiled the step in {time.perf_counter() - began:.1f} s")
-        return self._compiled[key]
+        return self._steps[shapes]
+
+    def _compiled_evaluation(self, arrays: Any) -> Any:
+        shapes = _shapes(arrays)
+        if shapes not in self._evaluations:
+            self._evaluations[shapes] = _compile(self.setup.evaluate, self.state.variables, arrays)
+        return self._evaluations[shapes]
 
     def _due(self, period: int) -> bool:
         return period > 0 and (self.step % period == 0 or self.step == self.last)
@@ -203,8 +210,8 @@ class Run:
     def _validation_sums(self) -> dict[str, float]:
         total: dict[str, float] = {}
         for batch in itertools.islice(self._validation_batches(), self.config.eval.steps):
-            sums = self.setup.evaluate(self.state.variables, global_batch(self.setup.mesh, batch.arrays))
-            sums = {"steps": 1.0, **sums}
+            arrays = global_batch(self.setup.mesh, batch.arrays)
+            sums = {"steps": 1.0, **self._compiled_evaluation(arrays)(self.state.variables, arrays)}
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
         return total
 
@@ -218,6 +225,17 @@ class Run:
         self.checkpoints.wait()
         steps = self.checkpoints.steps()
         return str(self.config.directory / f"checkpoint_{steps[-1]}") if steps else "none"
+
+
+def _compile(function: Any, *arguments: Any) -> Any:
+    """Compiled for these arguments, in every process of the job."""
+    compiled = function.lower(*arguments).compile()
+    meet("compiled")
+    return compiled
+
+
+def _shapes(arrays: Any) -> Any:
+    return tuple(sorted((name, rows.shape) for name, rows in arrays.items()))
 
 
 def _card(config: TrainConfig, tokenizer: Tokenizer, template: Template, gin_text: str) -> ModelCard:

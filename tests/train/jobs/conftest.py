@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from exaranker.files.shipped import shipped
 VOCABULARY = shipped("examples/sample") / "spiece.model"
 # Rates depend on the machine; everything else in the metrics is to repeat.
 RATES = ("steps_per_second", "tokens_per_second", "mfu", "input_wait")
+VERBS = ("-m", "exaranker.cli")
 COMPILED = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 TINY: dict[str, Any] = {
     "VOCABULARY_PATH": str(VOCABULARY),
@@ -43,26 +44,32 @@ class Runs:
         self._started: list[Run] = []
         self.bindings = {**TINY, "DATASET_DIR": str(dataset), **bindings}
 
-    def start(self, name: str, *flags: str, **bindings: Any) -> "Run":
-        """Starts `exaranker train` with MODEL_DIR root/name."""
+    def start(self, name: str, *flags: str, program: Sequence[str] = VERBS, **bindings: Any) -> "Run":
+        """Starts `exaranker train`, or a program that goes on to it, with MODEL_DIR root/name."""
         directory = self.root / name
         given = {**self.bindings, "MODEL_DIR": str(directory), **bindings}
         words = [f"--gin.{key}={value!r}" for key, value in given.items()]
         files = ["--gin_file", "models/t5_1_1/tiny.gin", "--gin_file", "runs/finetune.gin"]
-        command = [sys.executable, "-m", "exaranker.cli", "train", *files, *words, *flags]
+        command = [sys.executable, *program, "train", *files, *words, *flags]
         cache = {"JAX_COMPILATION_CACHE_DIR": str(self.root / "compiled"), **COMPILED}
         log = self.root / f"{len(self._started)}_{name}.log"
         self._started.append(Run(directory, command, {**os.environ, **cache}, log))
         return self._started[-1]
 
-    def start_job(self, name: str, count: int, *flags: str, **bindings: Any) -> "list[Run]":
-        """Starts one run in `count` processes that meet on this machine; each reads a stream of the data."""
+    def start_job(
+        self, name: str, count: int, *flags: str, last: Sequence[str] = VERBS, **bindings: Any
+    ) -> "list[Run]":
+        """Starts one run in `count` processes that meet on this machine; the last one runs the program `last`."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         shared = ["--coordinator_address", address, "--process_count", str(count), "--heartbeat_timeout", "30"]
         shared += flags
-        return [self.start(name, *shared, "--process_index", str(index), **bindings) for index in range(count)]
+        programs = [VERBS] * (count - 1) + [last]
+        return [
+            self.start(name, *shared, "--process_index", str(index), program=program, **bindings)
+            for index, program in enumerate(programs)
+        ]
 
     def close(self) -> None:
         """Ends what a failed test left running."""
@@ -82,10 +89,15 @@ class Run:
     def said(self) -> str:
         return self._log.read_text(errors="replace")
 
+    @property
+    def told(self) -> str:
+        """What a failed test shows: how it began to fail, and how it ended."""
+        return self.said if len(self.said) <= 6000 else f"{self.said[:3000]}\n...\n{self.said[-3000:]}"
+
     def wait_for(self, text: str) -> None:
         """Returns as soon as the process has said `text`."""
         while text not in self.said:
-            assert self._process.poll() is None, f"ended without saying {text!r}:\n{self.said[-3000:]}"
+            assert self._process.poll() is None, f"ended without saying {text!r}:\n{self.told}"
             time.sleep(0.02)
 
     def send(self, number: signal.Signals) -> None:
@@ -101,11 +113,11 @@ class Run:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"still running after {timeout} s:\n{self.said[-3000:]}") from None
+            raise AssertionError(f"still running after {timeout} s:\n{self.told}") from None
 
     def finish(self) -> "Run":
         """Waits for the process, which is to succeed."""
-        assert self.end() == 0, self.said[-3000:]
+        assert self.end() == 0, self.told
         return self
 
     def curve(self) -> list[dict[str, Any]]:

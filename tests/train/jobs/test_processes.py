@@ -19,6 +19,24 @@ APART = {"MESH_FSDP": 4}  # each holds a quarter of the state and of a batch's r
 # losses have a tolerance, its weights have none. With an epsilon above the gradients AdamW does not magnify them.
 SMOOTH = {**BINDINGS, "optimizers.AdamW.epsilon": 1.0, "WARMUP_STEPS": 0}
 ADAMW = ("--gin_file", "optimizers/adamw.gin")
+# Compiles its first step for longer than the 30 s for which Gloo waits.
+COMPILES_SLOWLY = """
+import time
+import jax
+from exaranker.cli import main
+
+compile_at_once = jax.stages.Lowered.compile
+
+
+def compile_slowly(self, *arguments, **options):
+    jax.stages.Lowered.compile = compile_at_once
+    time.sleep(35)
+    return compile_at_once(self, *arguments, **options)
+
+
+jax.stages.Lowered.compile = compile_slowly
+main()
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +103,13 @@ def test_streams_that_do_not_divide_among_the_processes_are_refused(runs):
     assert [run.end() for run in refused] == [2, 2]
     problem = "DATA_STREAMS 1 do not divide among the 2 processes: a stream fills 8 rows of a batch, this process holds"
     assert all(problem in run.said for run in refused)
+
+
+def test_a_process_that_compiles_longer_is_waited_for(runs):
+    two = {**BINDINGS, "MESH_FSDP": 2, "TRAIN_STEPS": 2, "EVAL_PERIOD": 0}
+    job = runs.start_job("slow", 2, last=("-c", COMPILES_SLOWLY), **two)
+    finished = [run.finish() for run in job]
+    assert [row["step"] for row in finished[0].curve()] == [1, 2]
 
 
 def test_when_one_is_killed_the_others_end_and_the_restarted_job_ends_with_the_same_weights(runs, undisturbed):
