@@ -4,6 +4,7 @@ jax's own gradient of such a product multiplies an fp32 cotangent by a bf16 oper
 the cotangent is rounded to `dtype` first.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,18 @@ def _rounded_product(a: Array, b: Array, dtype: str, b_axis: int) -> Array:
 
 def _product(a: Array, b: Array, b_axis: int) -> Array:
     """Sums over the last axis of `a` and `b_axis` of `b`."""
+    dot = partial(_dot, b_axis=b_axis)
+    if a.dtype == jnp.bfloat16 and a.shape[-2] == 1:
+        return jax.lax.platform_dependent(a, b, cpu=partial(_one_row, dot), default=dot)
+    return dot(a, b)
+
+
+def _one_row(dot: Callable[[Array, Array], Array], a: Array, b: Array) -> Array:
+    """A row of zeros is added: one bf16 row alone has the whole matrix copied to fp32 for it (jax 0.10.2, on a CPU)."""
+    return dot(jnp.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, 1), (0, 0)]), b)[..., :1, :]
+
+
+def _dot(a: Array, b: Array, b_axis: int) -> Array:
     batch = tuple(range(a.ndim - 2))
     dimensions = (((a.ndim - 1,), (b.ndim + b_axis,)), (batch, batch))
     precision = "highest" if a.dtype == jnp.float32 else None  # an accelerator's default rounds fp32 operands
@@ -97,6 +110,23 @@ def _written_out(x: Float[Array, "*batch m n"]) -> Float[Array, "*batch n m"]:
     axes = len(batch)
     pairs = x.reshape(*batch, m, n // 2, 2)
     return pairs.transpose(*range(axes), axes + 1, axes + 2, axes).reshape(*batch, n, m)
+
+
+@jax.custom_vjp
+def heads_first(x: Float[Array, "batch length heads dim"]) -> Float[Array, "batch heads length dim"]:
+    """Brings a head's queries, keys or values together, as operands of products: on a CPU written out, as above."""
+    if x.dtype != jnp.bfloat16 or x.shape[-1] % 2:
+        return x.swapaxes(1, 2)
+    return jax.lax.platform_dependent(x, cpu=_heads_written_out, default=lambda x: x.swapaxes(1, 2))
+
+
+def _heads_written_out(x: Float[Array, "batch length heads dim"]) -> Float[Array, "batch heads length dim"]:
+    batch, length, heads, dim = x.shape
+    pairs = x.reshape(batch, length, heads, dim // 2, 2)
+    return pairs.transpose(0, 2, 1, 3, 4).reshape(batch, heads, length, dim)
+
+
+heads_first.defvjp(lambda x: (heads_first(x), None), lambda _, cotangent: (cotangent.swapaxes(1, 2),))
 
 
 def round_kernels(params: Any, dtype: str) -> Any:
