@@ -19,7 +19,7 @@ APART = {"MESH_FSDP": 4}  # each holds a quarter of the state and of a batch's r
 # losses have a tolerance, its weights have none. With an epsilon above the gradients AdamW does not magnify them.
 SMOOTH = {**BINDINGS, "optimizers.AdamW.epsilon": 1.0, "WARMUP_STEPS": 0}
 ADAMW = ("--gin_file", "optimizers/adamw.gin")
-# Compiles its first step 60 s longer: Gloo waits for 30, less what the others compile themselves.
+# Is 60 s late with its first step: later than the 30 s for which Gloo waits, once the others have compiled theirs.
 COMPILES_SLOWLY = """
 import time
 import jax
