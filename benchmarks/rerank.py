@@ -5,9 +5,10 @@
 Every engine scores the same pairs once per round, rounds alternate, and the round with the least CPU time counts: on a
 busy machine wall time says nothing, and even CPU time only bears comparison between neighbours. Ratios to ours in
 float32 are geometric means over the rounds, with the 95 % interval of Student's t on their logarithms. A T5's weights
-are random (no engine's speed depends on them), SmolLM2's are its own; all scores are compared with ours in float32. The
-share of the peak is of torch's fp32 product of two matrices. `--peers` takes fewer of them at a time, where memory is
-short; an engine that cannot be had is named with the reason.
+are random (no engine's speed depends on them), SmolLM2's are its own; all scores are compared with ours in float32.
+`--checkpoint` takes trained weights, whose log-odds lie further apart: only those show what a dtype does to a ranking.
+The share of the peak is of torch's fp32 product of two matrices. `--peers` takes fewer of them at a time, where memory
+is short; an engine that cannot be had is named with the reason.
 """
 
 import argparse
@@ -90,6 +91,14 @@ def make_model(name: str, vocabulary: Path, folder: Path) -> tuple[Path, Path]:
     return folder / "ours", folder / "theirs"
 
 
+def trained_model(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
+    """A checkpoint of ours, and its weights as a Hugging Face directory."""
+    model = LoadedModel.from_checkpoint(checkpoint, dtype="float32")
+    write_huggingface(folder / "theirs", model.card.config, model.params, model.tokenizer)
+    model.tokenizer.save(folder / "theirs")
+    return checkpoint, folder / "theirs"
+
+
 def load_all(
     checkpoint: Path, huggingface: Path, reference: Reranker, peers: Sequence[str], budget: int
 ) -> dict[tuple[str, str], Score]:
@@ -143,15 +152,15 @@ def product_flops(seconds: float = 2.0) -> float:
 
 def compare(
     name: str,
-    vocabulary: Path,
+    make: Callable[[Path], tuple[Path, Path]],
     pairs: Sequence[QueryPassage],
     rounds: int,
     budgets: tuple[int, int],
     peers: Sequence[str],
 ) -> list[Row]:
-    """All engines on one shape."""
+    """All engines on one model, which `make` puts into a folder as ours and as a Hugging Face directory."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, huggingface = make_model(name, vocabulary, Path(folder))
+        checkpoint, huggingface = make(Path(folder))
         reference = Reranker.from_checkpoint(checkpoint, dtype="float32", token_budget=budgets[0])
         engines = load_all(checkpoint, huggingface, reference, peers, budgets[1])
         scores, first, spent = measure(list(engines.values()), pairs, rounds)
@@ -215,6 +224,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="pairs to score; without it every query meets every passage, in turn")
     parser.add_argument("--vocabulary", type=Path, default=sample / "spiece.model")
     parser.add_argument("--shapes", nargs="+", choices=[*SHAPES, SMOLLM2], default=list(SHAPES))
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="a trained checkpoint, in place of shapes")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--pairs", type=int, default=128, help="pairs per round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of every engine (default: %(default)s)")
@@ -230,7 +240,11 @@ def main() -> None:
         pairs = list(zip(cycle(queries.values()), passages.values(), strict=False))
     chosen = pairs[:: max(1, len(pairs) // args.pairs)][: args.pairs]
     how = (args.rounds, tuple(args.token_budgets), args.peers)
-    rows = [row for name in args.shapes for row in compare(name, args.vocabulary, chosen, *how)]
+    if args.checkpoint:
+        makers = {args.checkpoint.name: partial(trained_model, args.checkpoint)}
+    else:
+        makers = {name: partial(make_model, name, args.vocabulary) for name in args.shapes}
+    rows = [row for name, make in makers.items() for row in compare(name, make, chosen, *how)]
     print(table(rows))
     if args.json:
         write_json(args.json, [row._asdict() for row in rows])

@@ -61,6 +61,11 @@ class Texts:
         self.pairs = [(query, passage) for query in queries for passage in passages]
         self.scores = np.empty((len(queries), len(passages)), np.float32)
 
+    def request(self, query: int, chosen: Sequence[int]) -> dict[str, Any]:
+        """The body of a request for some passages' log-odds."""
+        documents = [self.passages[index] for index in chosen]
+        return {"query": self.queries[query], "texts": documents, "raw_scores": True}
+
     def score(self, reranker: Reranker) -> tuple[float, float]:
         """(wall, CPU) seconds of scoring all pairs."""
         began, cpu = time.perf_counter(), time.process_time()
@@ -76,20 +81,23 @@ async def polite(url: str, texts: Texts, tally: Tally, end: float, seed: int) ->
         while time.monotonic() < end:
             query, size = draw.randrange(len(texts.queries)), draw.choices(SIZES, SHARES)[0]
             chosen = draw.sample(range(len(texts.passages)), size)
-            documents = [texts.passages[index] for index in chosen]
-            body = {"query": texts.queries[query], "texts": documents, "raw_scores": True}
             began = time.monotonic()
-            answer = await client.post(f"{url}/rerank", json=body)
+            answer = await client.post(f"{url}/rerank", json=texts.request(query, chosen))
             if answer.status_code == 429:
                 tally.refused += 1
                 await asyncio.sleep(float(answer.headers["retry-after"]))
                 continue
-            found = {item["index"]: item["score"] for item in answer.json()} if answer.status_code == 200 else {}
-            tally.lost += len(found) != size
-            expected = texts.scores[query, chosen]
-            tally.wrong += sum(bool(abs(found[index] - expected[index]) > texts.same) for index in found)
+            count(answer, texts, query, chosen, tally)
             tally.seconds[size].append(time.monotonic() - began)
-            tally.passages += len(found)
+
+
+def count(answer: httpx.Response, texts: Texts, query: int, chosen: Sequence[int], tally: Tally) -> None:
+    """Holds an answer to the scores of its own pairs."""
+    found = {item["index"]: item["score"] for item in answer.json()} if answer.status_code == 200 else {}
+    tally.lost += len(found) != len(chosen)
+    expected = texts.scores[query, list(chosen)]
+    tally.wrong += sum(bool(abs(found[index] - expected[index]) > texts.same) for index in found)
+    tally.passages += len(found)
 
 
 async def malformed(url: str, tally: Tally, end: float) -> None:
@@ -105,7 +113,8 @@ async def malformed(url: str, tally: Tally, end: float) -> None:
 
 async def slow(url: str, texts: Texts, tally: Tally, end: float) -> None:
     """Sends its body in ten pieces over five seconds, and must be answered all the same."""
-    content = json.dumps({"query": texts.queries[0], "texts": list(texts.passages[:10])}).encode()
+    chosen = range(10)
+    content = json.dumps(texts.request(0, chosen)).encode()
 
     async def pieces() -> Any:
         for start in range(0, len(content), len(content) // 9):
@@ -116,13 +125,13 @@ async def slow(url: str, texts: Texts, tally: Tally, end: float) -> None:
         while time.monotonic() < end:
             headers = {"Content-Type": "application/json"}
             answer = await client.post(f"{url}/rerank", content=pieces(), headers=headers)
-            tally.lost += answer.status_code != 200
+            count(answer, texts, 0, chosen, tally)
             tally.misbehaved += 1
 
 
 async def cut_off(url: str, texts: Texts, tally: Tally, end: float) -> None:
     """Asks for 100 passages and goes: half of the time within its body, else before the answer."""
-    content = json.dumps({"query": texts.queries[0], "texts": list(texts.passages[:100])}).encode()
+    content = json.dumps(texts.request(0, range(100))).encode()
     head = (
         f"POST /rerank HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )

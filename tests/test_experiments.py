@@ -100,11 +100,25 @@ def test_a_table_has_the_mean_over_seeds(tmp_path):
         (tmp_path / name).write_text("".join(lines))
     printed = run_script(
         "table.py", tmp_path, "toy", "--qrels", tmp_path / "qrels.txt", "--first", tmp_path / "first.trec",
-        "--measures", "RR@10", "P@1",
+        "--measures", "RR@10", "P@1", "--plot", tmp_path / "means.svg",
     )  # fmt: skip
     arm = next(line.split() for line in printed.splitlines() if line.startswith("arm"))
     assert [float(cell) for cell in arm[1:3]] == [0.75, 0.5]
     assert "seeds: arm 2" in printed
+    assert "arm: RR@10 0.7500, 0.7500; P@1 0.5000, 0.5000" in printed
+    assert "first stage" in (tmp_path / "means.svg").read_text()
+
+
+def test_curves_are_means_of_lines(tmp_path):
+    """Two lines a point: of label losses 4, 2 and 1 the last point is 1.5."""
+    folder = tmp_path / "arm.1"
+    folder.mkdir()
+    rows = [{"step": step, "split": "train", "label_loss": loss} for step, loss in ((10, 4.0), (20, 2.0), (30, 1.0))]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plot = tmp_path / "curves.svg"
+    printed = run_script("curves.py", folder / "metrics.jsonl", "--output", plot, "--smooth", 2)
+    assert printed == "arm.1: label_loss 1.500 at step 30\n"
+    assert "arm.1" in plot.read_text()
 
 
 def test_explanations_are_held_to_the_filters(tmp_path):
