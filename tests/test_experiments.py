@@ -100,12 +100,20 @@ def test_a_table_has_the_mean_over_seeds(tmp_path):
         (tmp_path / name).write_text("".join(lines))
     printed = run_script(
         "table.py", tmp_path, "toy", "--qrels", tmp_path / "qrels.txt", "--first", tmp_path / "first.trec",
-        "--measures", "RR@10", "P@1", "--plot", tmp_path / "means.svg",
+        "--measures", "RR@10", "P@1",
     )  # fmt: skip
     arm = next(line.split() for line in printed.splitlines() if line.startswith("arm"))
     assert [float(cell) for cell in arm[1:3]] == [0.75, 0.5]
     assert "seeds: arm 2" in printed
-    assert "arm: RR@10 0.7500, 0.7500; P@1 0.5000, 0.5000" in printed
+
+
+def test_a_table_has_each_seed_and_a_plot(tmp_path):
+    (tmp_path / "qrels.txt").write_text("1 0 a 1\n")
+    for name, order in {"first.trec": "ab", "arm.1.toy.trec": "ab", "arm.2.toy.trec": "ba"}.items():
+        (tmp_path / name).write_text("".join(f"1 Q0 {doc} {i + 1} {-i} x\n" for i, doc in enumerate(order)))
+    files = ["--qrels", tmp_path / "qrels.txt", "--first", tmp_path / "first.trec", "--plot", tmp_path / "means.svg"]
+    printed = run_script("table.py", tmp_path, "toy", *files, "--measures", "RR@10", "P@1")
+    assert "arm: RR@10 1.0000, 0.5000; P@1 1.0000, 0.0000" in printed
     assert "first stage" in (tmp_path / "means.svg").read_text()
 
 
