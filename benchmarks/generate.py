@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 def ours(reranker: Reranker, inputs: Sequence[Sequence[int]], prefix: Sequence[int], new: int) -> Generate:
     shape = (len(inputs), static_length(max(map(len, inputs)), reranker.max_length))
-    tokens = pad_batch(inputs, list(range(len(inputs))), shape).tokens
+    tokens = pad_batch(inputs, list(range(len(inputs))), shape)
     return lambda: reranker.model.generate(tokens, prefix, max_new_tokens=new)
 
 

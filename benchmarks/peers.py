@@ -4,7 +4,7 @@ Every peer is given batches of the same shapes, on as many threads as `torch.get
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import transformers as hf
 from jaxtyping import Float32, Int32
 
 from exaranker.rank.arguments import QueryPassage
-from exaranker.rank.length_buckets import length_batches
+from exaranker.rank.length_buckets import pad_batch, static_length
 from exaranker.rank.reranker import Reranker
 
 Score = Callable[[Sequence[QueryPassage]], np.ndarray]
@@ -109,16 +109,28 @@ def _forward(view: Any, generator: Any, tokens: Int32[np.ndarray, "rows length"]
 
 
 def scorer(logits: Logits, budget: int, reranker: Reranker) -> Score:
-    """Log-odds of all pairs, batched and padded as we do it."""
+    """Log-odds of all pairs, in batches of like lengths."""
     assert reranker.model.card.label_ids is not None
     irrelevant, relevant = reranker.model.card.label_ids
 
     def score(pairs: Sequence[QueryPassage]) -> np.ndarray:
         scores = np.empty(len(pairs), np.float32)
         inputs = [reranker.encode(query, passage) for query, passage in pairs]
-        for batch in length_batches(inputs, max_length=reranker.max_length, token_budget=budget):
-            found = logits(batch.tokens[: len(batch.indices)])
-            scores[batch.indices] = found[:, relevant] - found[:, irrelevant]
+        for indices, tokens in padded_batches(inputs, reranker.max_length, budget):
+            found = logits(tokens)
+            scores[indices] = found[:, relevant] - found[:, irrelevant]
         return scores
 
     return score
+
+
+def padded_batches(
+    inputs: Sequence[Sequence[int]], max_length: int, budget: int
+) -> Iterator[tuple[list[int], Int32[np.ndarray, "rows length"]]]:
+    """Sorted by length, `budget` tokens a batch, padding included: which inputs it has, and their tokens."""
+    order = sorted(range(len(inputs)), key=lambda index: -len(inputs[index]))
+    while order:
+        length = static_length(len(inputs[order[0]]), max_length)
+        rows = max(1, budget // length)
+        indices, order = order[:rows], order[rows:]
+        yield indices, pad_batch(inputs, indices, (len(indices), length))

@@ -13,6 +13,7 @@ from exaranker.models import family_of
 from exaranker.models.decoder import EXACT_TAIL, DecoderConfig
 from exaranker.models.decoding import first_step_logits, greedy_generate
 from exaranker.models.qwen3 import Qwen3Config
+from exaranker.models.ragged import RaggedShape
 from exaranker.models.t5 import T5Config
 from exaranker.models.t5gemma import T5GemmaConfig, Widths
 from exaranker.models.t5gemma2 import T5Gemma2Config
@@ -133,6 +134,15 @@ def test_padding_does_not_change_a_score(rounding, model):
     rounding.assert_equal_but_for_rounding(narrow, padded, terms=config.mlp_dim)
 
 
+# The rows of `INPUTS` have 6, 3 and 8 tokens, and another has none: 17, or 9 and 8 by twos.
+@pytest.mark.parametrize("shape", [RaggedShape(1, 17), RaggedShape(2, 9)], ids=["one", "two"])
+def test_a_score_without_its_padding_is_the_same(rounding, model, shape):
+    config, module, params = model
+    ids, rows = np.array([11, 3, 60]), np.pad(INPUTS, ((0, 1), (0, 5)))
+    expected, found = (first_step_logits(module, params, rows, ids, given)[:3] for given in (None, shape))
+    rounding.assert_equal_but_for_rounding(found, expected, terms=config.mlp_dim)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["causal", "prefix"])
 def test_a_bf16_decoder_scores_the_end_of_its_prompt_in_fp32(rounding, bidirectional):
     """A prompt that fits into the exact tail scores as in fp32, whatever its row's length; a longer one nearly so."""
@@ -151,3 +161,5 @@ def test_a_bf16_decoder_scores_the_end_of_its_prompt_in_fp32(rounding, bidirecti
     assert (error < plain_error).all()
     narrow = first_step_logits(rounded, params, tokens[:1, :8], ids)
     np.testing.assert_allclose(narrow, expected[:1], rtol=0, atol=same)
+    ragged = first_step_logits(rounded, params, tokens, ids, RaggedShape(1, lengths.sum()))
+    rounding.assert_equal_but_for_rounding(ragged, scored, terms=DECODER_TINY.mlp_dim)

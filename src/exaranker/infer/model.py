@@ -30,7 +30,7 @@ class InferenceModel:
         results: dict[int, list[int]] = {}
         for group in self._groups(inputs):
             length = static_length(len(inputs[group[0]]), self.lengths["inputs"])
-            tokens = pad_batch(inputs, group, (self.batch_size, length)).tokens
+            tokens = pad_batch(inputs, group, (self.batch_size, length))
             generated = self.model.generate(tokens, max_new_tokens=self.lengths["targets"])
             results |= dict(zip(group, generated, strict=False))
         return [results[index] for index in range(len(inputs))]

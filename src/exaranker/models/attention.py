@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from exaranker.models.layers import FAN_IN, Dense, Dropout, RMSNorm, capped, constrain
 from exaranker.models.matmul import heads_first, matmul, matmul_transposed
 from exaranker.models.positions import Rope, rotate
+from exaranker.models.ragged import Ragged
 
 # Far below any logit, yet finite: a row that may attend to nothing (padding) averages instead of giving NaN.
 MASKED = -1e10
@@ -43,7 +44,8 @@ class SelfAttention(nn.Module):
     """Attention of a sequence to itself; rotary if there are `ropes`, cached if called with `slots`.
 
     Called with a `memory` it is merged with cross-attention (T5Gemma 2, arXiv 2512.14856): one softmax over the keys of
-    both, by the same weights. Those of the memory have no positions.
+    both, by the same weights. Those of the memory have no positions. Called with `ragged` it is given tokens without
+    padding, and the mask of their padded rows.
 
     T5 folds the usual 1/sqrt(head_dim) into the query's initial values; `logit_scale` puts it into the forward pass.
     """
@@ -72,6 +74,7 @@ class SelfAttention(nn.Module):
         slots: Int[Array, "batch"] | None = None,
         kind: Int[Array, ""] | int = 0,
         memory: Memory | None = None,
+        ragged: Ragged | None = None,
     ) -> Float[Array, "batch query embed"]:
         projections, norms = self._projections(), self._norms()
 
@@ -85,7 +88,7 @@ class SelfAttention(nn.Module):
             query, key = (rotate(x, positions, self.ropes, mask.shape[-1], kind) for x in (query, key))
         if self.logit_scale is not None:
             query = query * self.logit_scale
-        key, value = _by_head(key, self.dtype), _by_head(value, self.dtype)
+        query, key, value = (_by_head(x, self.dtype, ragged) for x in (query, key, value))
         if slots is not None:
             key, value = self._cache("keys", key, slots, mask), self._cache("values", value, slots, mask)
         if memory is not None:
@@ -96,7 +99,8 @@ class SelfAttention(nn.Module):
             own_mask = jnp.broadcast_to(mask, (*memory.mask.shape[:-1], mask.shape[-1]))
             mask = jnp.concatenate([own_mask, memory.mask], axis=-1)
         dropout = Dropout(self.dropout_rate, self.train)
-        context = attend(_by_head(query, self.dtype), key, value, mask, bias, self.dtype, dropout, self.logit_cap)
+        context = attend(query, key, value, mask, bias, self.dtype, dropout, self.logit_cap)
+        context = context if ragged is None else ragged.flat(context)
         return _output(self.num_heads * self.head_dim, self.width, self.dtype)(context)
 
     def _projections(self) -> dict[str, Dense]:
@@ -246,5 +250,9 @@ def _output(joined: int, width: int, dtype: str) -> Dense:
     return Dense(joined, width, ("joined_kv", "embed"), dtype, name="out")
 
 
-def _by_head(x: Float[Array, "batch length heads dim"], dtype: str) -> Float[Array, "batch heads length dim"]:
-    return constrain(heads_first(x.astype(dtype)), "batch", "heads", "length", "kv")
+def _by_head(
+    x: Float[Array, "batch length heads dim"], dtype: str, ragged: Ragged | None = None
+) -> Float[Array, "batch heads length dim"]:
+    x = x.astype(dtype)
+    padded = x if ragged is None else ragged.padded(x)
+    return constrain(heads_first(padded), "batch", "heads", "length", "kv")

@@ -17,6 +17,7 @@ from exaranker.errors import InputError
 from exaranker.models.attention import SelfAttention, attention_mask, causal_mask
 from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, vocabulary_logits
 from exaranker.models.positions import Rope
+from exaranker.models.ragged import Ragged, RaggedShape, ragged_rows, row_lengths
 from exaranker.models.stack import Remat, run_layers
 
 # Prompt tokens, next to the answer, that decide most of a score: in bf16, 200 passages of SmolLM2 ranked by all-bf16
@@ -75,6 +76,7 @@ class DecoderOnlyLayer(nn.Module):
         mask: Bool[Array, "batch 1 length slots"],
         positions: Int[Array, "batch length"],
         slots: Int[Array, "batch"] | None,
+        ragged: Ragged | None,
     ) -> tuple[Float[Array, "batch length embed"], None]:
         config = self.config
         attention = SelfAttention(
@@ -102,7 +104,7 @@ class DecoderOnlyLayer(nn.Module):
         )
         dropout = Dropout(config.dropout_rate, self.train)
         normed = _norm(config, "pre_self_attention_layer_norm")(x)
-        x = x + dropout(attention(normed, mask, positions=positions, slots=slots))
+        x = x + dropout(attention(normed, mask, positions=positions, slots=slots, ragged=ragged))
         return x + dropout(mlp(_norm(config, "pre_mlp_layer_norm")(x))), None
 
 
@@ -119,10 +121,11 @@ class DecoderStack(nn.Module):
         positions: Int[Array, "batch length"],
         train: bool,
         slots: Int[Array, "batch"] | None,
+        ragged: Ragged | None,
     ) -> Float[Array, "batch length embed"]:
         config = self.config
         x = Dropout(config.dropout_rate, train)(x)
-        x = run_layers(DecoderOnlyLayer, config, config.num_layers, train, x, mask, positions, slots)
+        x = run_layers(DecoderOnlyLayer, config, config.num_layers, train, x, mask, positions, slots, ragged)
         return _norm(config, "decoder_norm")(x)
 
 
@@ -155,20 +158,28 @@ class DecoderOnly(nn.Module):
         mask = self._mask(order, order, batch.get("decoder_causal_attention")) & attention_mask(segments, segments)
         return self._hidden(tokens, mask, batch.get("decoder_positions", order), train)
 
-    def first_step(self, tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"]) -> Float[Array, "batch k"]:
+    def first_step(
+        self, tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"], shape: RaggedShape | None = None
+    ) -> Float[Array, "batch k"]:
         """Logits of `token_ids` as the token that follows each right-padded prompt.
 
         Below fp32, the last `EXACT_TAIL` tokens are computed in fp32 all the same, on top of what was read before them.
+        With a `shape` only attention computes padding.
         """
-        lengths = prompt_lengths(tokens)
+        lengths = row_lengths(tokens)
         if self.config.dtype != "float32":
-            return self.logits(self._exact_last(tokens, lengths), token_ids)
+            return self.logits(self._exact_last(tokens, lengths, shape), token_ids)
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         mask = self._mask(positions, positions, positions < lengths[:, None])
-        return self.logits(_take(self._hidden(tokens, mask, positions), lengths - 1), token_ids)
+        if shape is None:
+            hidden = self._hidden(tokens, mask, positions)
+        else:
+            rows = ragged_rows(lengths, tokens.shape[1], shape)
+            hidden = rows.padded(self._hidden(rows.flat(tokens), mask, rows.positions, ragged=rows))
+        return self.logits(_take(hidden, lengths - 1), token_ids)
 
     def _exact_last(
-        self, tokens: Int[Array, "batch length"], lengths: Int[Array, "batch"]
+        self, tokens: Int[Array, "batch length"], lengths: Int[Array, "batch"], shape: RaggedShape | None
     ) -> Float[Array, "batch embed"]:
         """The last hidden state of each prompt; those of the tokens just before it are computed in fp32 with it."""
         params = {"params": self.variables["params"]}
@@ -179,8 +190,16 @@ class DecoderOnly(nn.Module):
         if tail < tokens.shape[1]:
             # A prompt that sees itself in both directions is read with its tail, a causal one without.
             read = tokens if self.config.bidirectional_prefix else tokens[:, :-tail]
+            rows = None
+            if shape is not None and self.config.bidirectional_prefix:
+                rows = ragged_rows(lengths, read.shape[1], shape)
+            elif shape is not None:
+                # So many tails at least there are, where there are that many tokens.
+                tails = shape.tokens // tokens.shape[1] * tail
+                rows = ragged_rows(start, read.shape[1], shape._replace(tokens=shape.tokens - tails))
             rounded = DecoderOnly(self.config, parent=None)
-            _, cache = rounded.apply(params, read, prompt, jnp.zeros_like(start), method="_cached", mutable=["cache"])
+            at_start = (prompt, jnp.zeros_like(start), rows)
+            _, cache = rounded.apply(params, read, *at_start, method="_cached", mutable=["cache"])
             cache = jax.tree.map(lambda cached: cached.astype(jnp.float32), cache)
         exact = DecoderOnly(replace(self.config, dtype="float32"), parent=None)
         last_tokens = jnp.take_along_axis(tokens, start[:, None] + jnp.arange(tail), axis=1)
@@ -191,7 +210,7 @@ class DecoderOnly(nn.Module):
         self, tokens: Int[Array, "batch length"], prefix: Int[Array, "batch forced"], num_new: int
     ) -> tuple[Float[Array, "batch vocab"], PromptSlots, Int[Array, "batch"]]:
         """Reads prompts and forces a prefix. Returns next-token logits, the prompts, and each row's next free slot."""
-        lengths = prompt_lengths(tokens)
+        lengths = row_lengths(tokens)
         tokens = _append(tokens, lengths, prefix)
         prompt = PromptSlots(jnp.arange(tokens.shape[1] + num_new) < lengths[:, None])
         hidden = self._cached(tokens, prompt, jnp.zeros_like(lengths))
@@ -204,11 +223,15 @@ class DecoderOnly(nn.Module):
         """Appends one token to the cached sequence and returns the logits of the next."""
         return self.logits(self._cached(token[:, None], prompt, slots)[:, 0])
 
-    def _cached(self, tokens: Array, prompt: PromptSlots, slots: Array) -> Float[Array, "batch length embed"]:
+    def _cached(
+        self, tokens: Array, prompt: PromptSlots, slots: Array, rows: Ragged | None = None
+    ) -> Float[Array, "batch length embed"]:
         """A row's padding slots are never seen: they lie after its last token, until generation overwrites them."""
         positions = slots[:, None] + jnp.arange(tokens.shape[1])
         mask = self._mask(positions, jnp.arange(prompt.is_prompt.shape[1])[None], prompt.is_prompt)
-        return self._hidden(tokens, mask, positions, slots=slots)
+        if rows is None:
+            return self._hidden(tokens, mask, positions, slots=slots)
+        return self._hidden(rows.flat(tokens), mask, rows.positions, slots=slots, ragged=rows)
 
     def _mask(
         self, queries: Int[Array, "batch query"], keys: Int[Array, "#batch key"], prefix: Array | None
@@ -226,8 +249,9 @@ class DecoderOnly(nn.Module):
         positions: Int[Array, "batch length"],
         train: bool = False,
         slots: Int[Array, "batch"] | None = None,
+        ragged: Ragged | None = None,
     ) -> Float[Array, "batch length embed"]:
-        return self.decoder(self.token_embedder(tokens), mask, positions, train, slots)
+        return self.decoder(self.token_embedder(tokens), mask, positions, train, slots, ragged)
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -245,15 +269,6 @@ class DecoderOnly(nn.Module):
         else:
             rows = self.logits_dense.kernel.T
         return vocabulary_logits(hidden, rows, self.config.dtype, token_ids)
-
-
-def prompt_lengths(tokens: Int[Array, "batch length"]) -> Int[Array, "batch"]:
-    """Tokens up to the last that is not padding (0): an id 0 inside the text counts, as in SmolLM2 it is a token.
-
-    >>> prompt_lengths(jnp.array([[5, 0, 7, 0, 0]]))
-    Array([3], dtype=int32)
-    """
-    return jnp.max(jnp.where(tokens != 0, jnp.arange(1, tokens.shape[1] + 1), 1), axis=1)
 
 
 def _norm(config: DecoderConfig, name: str) -> RMSNorm:

@@ -10,18 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from exaranker.models.ragged import RaggedShape
+
 Params = Any
 
 
-@partial(jax.jit, static_argnames="module")
+@partial(jax.jit, static_argnames=("module", "shape"))
 def first_step_logits(
-    module: nn.Module, params: Params, input_tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"]
+    module: nn.Module,
+    params: Params,
+    input_tokens: Int[Array, "batch length"],
+    token_ids: Int[Array, "k"],
+    shape: RaggedShape | None = None,
 ) -> Float[Array, "batch k"]:
     """Logits of `token_ids` as the first answer token; only these rows of the vocabulary are projected.
 
-    `input_tokens` are right-padded with 0. Log-odds of relevance: `logits[:, relevant] - logits[:, irrelevant]`.
+    `input_tokens` are right-padded with 0; with a `shape` only attention computes their padding. Log-odds of
+    relevance: `logits[:, relevant] - logits[:, irrelevant]`.
     """
-    logits: Array = module.apply({"params": params}, input_tokens, token_ids, method="first_step")  # type: ignore
+    given = (input_tokens, token_ids, shape)
+    logits: Array = module.apply({"params": params}, *given, method="first_step")  # type: ignore[assignment]
     return logits
 
 

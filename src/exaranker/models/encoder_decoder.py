@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from exaranker.models.attention import attention_mask, causal_mask
 from exaranker.models.layers import constrain
+from exaranker.models.ragged import RaggedShape, ragged_rows, row_lengths
 
 
 class Context(NamedTuple):
@@ -44,15 +45,23 @@ class EncoderDecoder(nn.Module):
         tokens: Int[Array, "batch length"],
         segments: Int[Array, "batch length"] | None = None,
         train: bool = False,
+        shape: RaggedShape | None = None,
     ) -> Context:
-        """Encodes right-padded (or packed) inputs."""
+        """Encodes right-padded (or packed) inputs; right-padded ones without their padding, if there is a `shape`."""
         segments = (tokens != 0).astype(jnp.int32) if segments is None else segments
-        encoded = self.encoder(self._embed_inputs(tokens), attention_mask(segments, segments), train)
+        mask = attention_mask(segments, segments)
+        if shape is None:
+            encoded = self.encoder(self._embed_inputs(tokens), mask, train)
+        else:
+            rows = ragged_rows(row_lengths(tokens), tokens.shape[1], shape)
+            encoded = rows.padded(self.encoder(self._embed_inputs(rows.flat(tokens)), mask, train, rows))
         return Context(constrain(encoded, "batch", "length", "embed"), segments)
 
-    def first_step(self, tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"]) -> Float[Array, "batch k"]:
+    def first_step(
+        self, tokens: Int[Array, "batch length"], token_ids: Int[Array, "k"], shape: RaggedShape | None = None
+    ) -> Float[Array, "batch k"]:
         """Logits of `token_ids` as the first target token."""
-        context = self.encode(tokens)
+        context = self.encode(tokens, shape=shape)
         start = jnp.zeros((tokens.shape[0], 1), jnp.int32)
         mask = jnp.ones((1, 1, 1, 1), bool)
         return self._decode(start, context, mask, jnp.ones_like(start), token_ids=token_ids)[:, 0]

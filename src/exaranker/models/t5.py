@@ -15,6 +15,7 @@ from exaranker.models.attention import CrossAttention, SelfAttention, attention_
 from exaranker.models.encoder_decoder import Context, EncoderDecoder
 from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, vocabulary_logits
 from exaranker.models.positions import RelativeBias
+from exaranker.models.ragged import Ragged
 from exaranker.models.stack import Remat, run_layers
 
 
@@ -53,14 +54,18 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length embed"], mask: Bool[Array, "batch 1 length length"], bias: Array | None
+        self,
+        x: Float[Array, "batch length embed"],
+        mask: Bool[Array, "batch 1 length length"],
+        bias: Array | None,
+        ragged: Ragged | None,
     ) -> tuple[Float[Array, "batch length embed"], None]:
         config = self.config
         if config.relative_bias_per_layer:
-            positions = jnp.arange(x.shape[1])
+            positions = jnp.arange(mask.shape[-1])
             bias = _relative_bias(config, bidirectional=True)(positions, positions)
         attended = _self_attention(config, self.train, "attention")(
-            _norm(config, "pre_attention_layer_norm")(x), mask, bias
+            _norm(config, "pre_attention_layer_norm")(x), mask, bias, ragged=ragged
         )
         x = x + Dropout(config.dropout_rate, self.train)(attended)
         return x + _mlp(config, self.train, x), None
@@ -109,15 +114,19 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length embed"], mask: Bool[Array, "batch 1 length length"], train: bool
+        self,
+        x: Float[Array, "batch length embed"],
+        mask: Bool[Array, "batch 1 length length"],
+        train: bool,
+        ragged: Ragged | None = None,
     ) -> Float[Array, "batch length embed"]:
         config = self.config
         bias = None
         if not config.relative_bias_per_layer:
-            positions = jnp.arange(x.shape[1])
+            positions = jnp.arange(mask.shape[-1])
             bias = _relative_bias(config, bidirectional=True)(positions, positions)
         dropout = Dropout(config.dropout_rate, train)
-        x = run_layers(EncoderLayer, config, config.num_encoder_layers, train, dropout(x), mask, bias)
+        x = run_layers(EncoderLayer, config, config.num_encoder_layers, train, dropout(x), mask, bias, ragged)
         return dropout(_norm(config, "encoder_norm")(x))
 
 

@@ -19,6 +19,7 @@ from exaranker.models.attention import CrossAttention, Memory, SelfAttention, at
 from exaranker.models.encoder_decoder import Context, EncoderDecoder
 from exaranker.models.layers import Activations, Dense, Dropout, Embedding, Mlp, RMSNorm, capped, vocabulary_logits
 from exaranker.models.positions import Rope
+from exaranker.models.ragged import Ragged
 from exaranker.models.stack import Remat, run_layers
 
 Pattern = tuple[Literal["sliding", "full"], ...]  # of layers, repeated
@@ -123,13 +124,14 @@ class EncoderLayer(nn.Module):
         x: Float[Array, "batch length embed"],
         slides: Bool[Array, ""],
         mask: Bool[Array, "batch 1 length length"],
-        window: Bool[Array, "batch 1 length length"],
+        window: Bool[Array, "1 1 length length"],
         positions: Int[Array, "batch length"],
+        ragged: Ragged | None,
     ) -> tuple[Float[Array, "batch length embed"], None]:
         block = _Block(self.config, self.config.encoder, self.train)
         attend = block.self_attention("attention")
         seen, kind = mask & (window | ~slides), slides.astype(int)
-        x = block.add(x, "attention", lambda x: attend(x, seen, positions=positions, kind=kind))
+        x = block.add(x, "attention", lambda x: attend(x, seen, positions=positions, kind=kind, ragged=ragged))
         return block.add(x, "mlp", block.mlp()), None
 
 
@@ -230,14 +232,19 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length embed"], mask: Bool[Array, "batch 1 length length"], train: bool
+        self,
+        x: Float[Array, "batch length embed"],
+        mask: Bool[Array, "batch 1 length length"],
+        train: bool,
+        ragged: Ragged | None = None,
     ) -> Float[Array, "batch length embed"]:
         config, dropout = self.config, Dropout(self.config.dropout_rate, train)
-        positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-        distance = positions[:, :, None] - positions[:, None, :]
+        columns = jnp.arange(mask.shape[-1])
+        distance = columns[:, None] - columns
         before, after = config.encoder_window
-        window = ((distance <= before) & (distance >= -after))[:, None]
-        layers, shared = config.num_encoder_layers, (mask, window, positions)
+        window = ((distance <= before) & (distance >= -after))[None, None]
+        positions = jnp.broadcast_to(columns, x.shape[:2]) if ragged is None else ragged.positions
+        layers, shared = config.num_encoder_layers, (mask, window, positions, ragged)
         x = run_layers(EncoderLayer, config, layers, train, dropout(x), *shared, each=config.slides(layers))
         return dropout(_norm(config, "encoder_norm", config.dtype)(x))
 

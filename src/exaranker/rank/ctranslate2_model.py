@@ -20,6 +20,7 @@ from exaranker.devices import processor
 from exaranker.errors import InputError, require
 from exaranker.logs import warn
 from exaranker.models import family_of
+from exaranker.rank.length_buckets import TextBatch
 from exaranker.rank.loaded_model import LoadedModel
 from exaranker.rank.target_features import Tokens
 from exaranker.resume import file_stamps
@@ -78,11 +79,12 @@ class CTranslate2Model:
         version = require("ctranslate2", EXTRA).__version__
         return ["ctranslate2", version, self.dtype, file_stamps(self.path.rglob("*"), self.path)]
 
-    def log_odds(self, inputs: Int32[np.ndarray, "rows length"]) -> Float32[np.ndarray, " rows"]:
-        """Log-odds of relevance at the first answer token; rows that repeat another are computed once."""
-        rows, inverse = np.unique(inputs, axis=0, return_inverse=True)
-        found = self._of_texts(rows) if self.pieces else self._of_prompts(rows)
-        return found[inverse.reshape(-1)]
+    def log_odds(self, batch: TextBatch) -> Float32[np.ndarray, " rows"]:
+        """Log-odds of relevance at the first answer token; rows of no text are not computed."""
+        texts = batch.tokens[batch.rows]
+        found = np.full(len(batch.tokens), np.nan, np.float32)
+        found[batch.rows] = self._of_texts(texts) if self.pieces else self._of_prompts(texts)
+        return found
 
     def generate(
         self, inputs: Int32[np.ndarray, "rows length"], prefix: Tokens = (), *, max_new_tokens: int

@@ -23,6 +23,7 @@ from exaranker.devices.processor import fitting_dtype
 from exaranker.losses.token import LossConfig, token_losses
 from exaranker.models.decoding import first_step_logits, greedy_generate, greedy_tokens
 from exaranker.models.matmul import round_kernels
+from exaranker.rank.length_buckets import TextBatch
 from exaranker.rank.target_features import Features, Tokens, target_features
 from exaranker.resume import file_stamps
 from exaranker.templates import label_ids
@@ -96,11 +97,10 @@ class LoadedModel:
         kinds = [device.device_kind for device in self.mesh.devices.flat]
         return [self.card.config.dtype, kinds, file_stamps(self.path.rglob("*"), self.path)]
 
-    def log_odds(self, inputs: Int32[np.ndarray, "rows length"]) -> Float32[Array, " rows"]:
+    def log_odds(self, batch: TextBatch) -> Float32[Array, " rows"]:
         """Log-odds of relevance at the first answer token; the result is waited for when it is read."""
-        return label_log_odds(
-            first_step_logits(self.module, self.params, self._split(inputs), np.array(self.card.label_ids))
-        )
+        labels, shape = np.array(self.card.label_ids), batch.shape.ragged
+        return label_log_odds(first_step_logits(self.module, self.params, self._split(batch.tokens), labels, shape))
 
     def generate(
         self, inputs: Int32[np.ndarray, "rows length"], prefix: Tokens = (), *, max_new_tokens: int

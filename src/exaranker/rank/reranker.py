@@ -20,7 +20,7 @@ from exaranker.checkpoints.convert.public import usable_base, usable_checkpoint
 from exaranker.rank import arguments
 from exaranker.rank.arguments import QueryPassage
 from exaranker.rank.engines import LogOdds, RankingModel, load_model
-from exaranker.rank.length_buckets import PaddedTexts, length_batches, pad_batch, static_length
+from exaranker.rank.length_buckets import TextBatch, length_batches, pad_batch, static_length
 from exaranker.rank.loaded_model import probability
 from exaranker.rank.why import Why, explain_why
 from exaranker.resume import Advance, unheard
@@ -83,7 +83,7 @@ class Reranker:
 
     model: RankingModel
     max_length: int  # tokens of an input; a longer one has its passage shortened
-    token_budget: int  # tokens per batch, padding included
+    token_budget: int  # tokens per batch
 
     @classmethod
     def from_checkpoint(
@@ -199,7 +199,7 @@ class Reranker:
         batch = pad_batch([tokens], [0], (self.model.num_devices, static_length(len(tokens), self.max_length)))
         ids: list[int] = []
         shown = ""
-        for token in self.model.generate_stream(batch.tokens, prefix, max_new_tokens=max_new_tokens):
+        for token in self.model.generate_stream(batch, prefix, max_new_tokens=max_new_tokens):
             ids.append(token)
             text = self._on_one_line(ids).rstrip("\ufffd")  # the first bytes of a character that is not whole yet
             if len(text) > len(shown) and text.startswith(shown):
@@ -248,16 +248,16 @@ class Reranker:
 
     def _computed(self, inputs: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Float32[np.ndarray, " rows"]]]:
         """Which inputs each finished batch held, and their log-odds; a few batches are computed ahead."""
-        running: deque[tuple[PaddedTexts, LogOdds]] = deque()
+        running: deque[tuple[TextBatch, LogOdds]] = deque()
         for batch in self._batches(inputs):
-            running.append((batch, self.model.log_odds(batch.tokens)))
+            running.append((batch, self.model.log_odds(batch)))
             if len(running) > IN_FLIGHT:
                 yield _collect(*running.popleft())
         yield from (_collect(*finished) for finished in running)
 
-    def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[PaddedTexts]:
+    def _batches(self, inputs: Sequence[Sequence[int]]) -> Iterator[TextBatch]:
         devices = self.model.num_devices
-        return length_batches(inputs, max_length=self.max_length, token_budget=self.token_budget, multiple_of=devices)
+        return length_batches(inputs, max_length=self.max_length, token_budget=self.token_budget, devices=devices)
 
     def _explained(self, query: str, ranking: Sequence[RankedPassage]) -> list[RankedPassage]:
         pairs, scores = [(query, found.passage) for found in ranking], [found.score for found in ranking]
@@ -277,7 +277,7 @@ class Reranker:
             group = order[start : start + rows]
             length = static_length(len(inputs[group[0]]), self.max_length)
             batch = pad_batch([inputs[index] for index in group], list(range(len(group))), (rows, length))
-            generated = self.model.generate(batch.tokens, prefix, max_new_tokens=max_new_tokens)
+            generated = self.model.generate(batch, prefix, max_new_tokens=max_new_tokens)
             yield {index: self._on_one_line(ids) for index, ids in zip(group, generated, strict=False)}
 
     def _on_one_line(self, ids: Sequence[int]) -> str:
@@ -327,5 +327,5 @@ def pairs_at_once(token_budget: int) -> int:
     return max(1, WINDOW_BATCHES * token_budget // MEAN_TOKENS)
 
 
-def _collect(batch: PaddedTexts, log_odds: LogOdds) -> tuple[list[int], Float32[np.ndarray, " rows"]]:
-    return batch.indices, np.asarray(log_odds)[: len(batch.indices)]
+def _collect(batch: TextBatch, log_odds: LogOdds) -> tuple[list[int], Float32[np.ndarray, " texts"]]:
+    return batch.indices, np.asarray(log_odds)[batch.rows]

@@ -57,4 +57,4 @@ def decoder_only_features(inputs: Sequence[Tokens], targets: Sequence[Tokens], l
 
 
 def _padded(rows: Sequence[Tokens], length: int) -> Int[np.ndarray, "rows length"]:
-    return pad_batch(rows, list(range(len(rows))), (len(rows), length)).tokens
+    return pad_batch(rows, list(range(len(rows))), (len(rows), length))

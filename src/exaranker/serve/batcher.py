@@ -110,9 +110,7 @@ class Batcher:
         self._reranker = reranker
         self._metrics = metrics
         self._bound = waiting_tokens
-        self._queue: FairQueue[_Job] = FairQueue(
-            reranker.max_length, reranker.token_budget, multiple_of=reranker.model.num_devices
-        )
+        self._queue: FairQueue[_Job] = FairQueue(reranker.max_length, reranker.token_budget, reranker.model.num_devices)
         self._running: deque[_Running] = deque()
         self._explanations: deque[_Explaining] = deque()
         self._streams: deque[_Stream] = deque()
@@ -223,7 +221,7 @@ class Batcher:
             if seconds is not None:
                 self._metrics.queue_seconds.observe(seconds)
         with failing(job.promise for job, _ in batch.members):
-            log_odds = self._reranker.model.log_odds(batch.padded.tokens)
+            log_odds = self._reranker.model.log_odds(batch.texts)
             self._running.append(_Running(batch, log_odds, time.monotonic()))
 
     def _end_batches(self) -> None:
@@ -232,8 +230,8 @@ class Batcher:
         while len(self._running) > most:
             batch, log_odds, began = self._running.popleft()
             with failing(job.promise for job, _ in batch.members):
-                scores = np.asarray(log_odds)
-                for (job, index), score in zip(batch.members, scores, strict=False):
+                scores = np.asarray(log_odds)[batch.texts.rows]
+                for (job, index), score in zip(batch.members, scores, strict=True):
                     job.give(index, score)
             self._count(batch, began)
 
