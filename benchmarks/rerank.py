@@ -1,4 +1,4 @@
-"""CPU-milliseconds per passage of reranking: ours and its peers, same weights, same passages, same batches.
+"""CPU-milliseconds per passage of reranking: ours and its peers, same weights, same passages.
 
     python benchmarks/rerank.py [--queries FILE --passages FILE --run FILE --vocabulary FILE] [--json FILE]
 
@@ -7,14 +7,16 @@ busy machine wall time says nothing, and even CPU time only bears comparison bet
 float32 are geometric means over the rounds, with the 95 % interval of Student's t on their logarithms. A T5's weights
 are random (no engine's speed depends on them), SmolLM2's are its own; all scores are compared with ours in float32.
 `--checkpoint` takes trained weights, whose log-odds lie further apart: only those show what a dtype does to a ranking.
+Peers are given batches sorted by length, of as many tokens as ours, their padding included.
 The share of the peak is of torch's fp32 product of two matrices. `--peers` takes fewer of them at a time, where memory
-is short; an engine that cannot be had is named with the reason.
+is short, and `--types` fewer types, where a processor emulates one; an engine that cannot be had is named with the
+reason.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -51,6 +53,7 @@ SHAPES = {
     "t5-base": T5Config(32128, 768, 12, 12, 12, 64, 3072, **V1_0),
 }
 SMOLLM2 = "smollm2-135m"
+TYPES = ("float32", "bfloat16", "int8")
 OURS = {
     "jax": ("float32", "bfloat16"),
     "ctranslate2": ("float32", "int8"),
@@ -100,7 +103,7 @@ def trained_model(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def load_all(
-    checkpoint: Path, huggingface: Path, reference: Reranker, peers: Sequence[str], budget: int
+    checkpoint: Path, huggingface: Path, reference: Reranker, peers: Sequence[str], types: Collection[str], budget: int
 ) -> dict[tuple[str, str], Score]:
     """What scores, by engine and type; ours in float32 comes first."""
 
@@ -118,6 +121,8 @@ def load_all(
     loaders |= {(peer, dtype): partial(theirs, peer, dtype) for peer in peers for dtype in PEERS[peer][1]}
     loaded = {}
     for engine, load in loaders.items():
+        if engine[1] not in types:
+            continue
         try:
             loaded[engine] = load()
         except Exception as error:  # exporters raise many types
@@ -157,12 +162,13 @@ def compare(
     rounds: int,
     budgets: tuple[int, int],
     peers: Sequence[str],
+    types: Collection[str],
 ) -> list[Row]:
     """All engines on one model, which `make` puts into a folder as ours and as a Hugging Face directory."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, huggingface = make(Path(folder))
         reference = Reranker.from_checkpoint(checkpoint, dtype="float32", token_budget=budgets[0])
-        engines = load_all(checkpoint, huggingface, reference, peers, budgets[1])
+        engines = load_all(checkpoint, huggingface, reference, peers, types, budgets[1])
         scores, first, spent = measure(list(engines.values()), pairs, rounds)
     flops = _flops(reference, pairs)
     peak = product_flops()
@@ -226,6 +232,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=[*SHAPES, SMOLLM2], default=list(SHAPES))
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="a trained checkpoint, in place of shapes")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--types", nargs="+", choices=TYPES, default=list(TYPES), help="float32 is always there")
     parser.add_argument("--pairs", type=int, default=128, help="pairs per round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of every engine (default: %(default)s)")
     parser.add_argument(
@@ -239,7 +246,7 @@ def main() -> None:
     else:
         pairs = list(zip(cycle(queries.values()), passages.values(), strict=False))
     chosen = pairs[:: max(1, len(pairs) // args.pairs)][: args.pairs]
-    how = (args.rounds, tuple(args.token_budgets), args.peers)
+    how = (args.rounds, tuple(args.token_budgets), args.peers, {"float32", *args.types})
     if args.checkpoint:
         makers = {args.checkpoint.name: partial(trained_model, args.checkpoint)}
     else:

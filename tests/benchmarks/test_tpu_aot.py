@@ -16,6 +16,7 @@ from exaranker.devices.collectives import Collective, collectives, sent_by_kind
 from exaranker.models.decoder import DecoderConfig
 from exaranker.models.decoding import first_step_logits
 from exaranker.models.matmul import round_kernels
+from exaranker.models.ragged import RaggedShape
 from exaranker.models.t5 import T5Config
 from exaranker.train.config import DataConfig, TrainConfig
 from exaranker.train.setup import abstract_batch, assemble, layout
@@ -50,13 +51,14 @@ def test_the_train_step_lowers(model):
     assert "tensor<4x8x96xf32>" in exported.mlir_module() or "tensor<4x24x96xf32>" in exported.mlir_module()
 
 
-def test_the_rerank_step_lowers(model):
+@pytest.mark.parametrize("shape", [None, RaggedShape(2, 24)], ids=["padded", "ragged"])
+def test_the_rerank_step_lowers(model, shape):
     tokens = jax.ShapeDtypeStruct((4, 16), jnp.int32)
     module, batch = models.build(model), {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
     params = jax.eval_shape(lambda key, batch: nn.meta.unbox(module.init(key, batch)["params"]), KEY, batch)
     params = jax.eval_shape(lambda params: round_kernels(params, model.dtype), params)  # as `rerank` holds them
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
-    exported = jax.export.export(first_step_logits, platforms=PLATFORMS)(module, params, tokens, labels)
+    exported = jax.export.export(first_step_logits, platforms=PLATFORMS)(module, params, tokens, labels, shape)
     assert exported.platforms == PLATFORMS
     assert [(out.shape, out.dtype) for out in exported.out_avals] == [((4, 2), jnp.float32)]
 

@@ -39,6 +39,8 @@ def test_a_mesh_that_does_not_fit_says_so():
 def test_a_batch_that_does_not_split_names_the_next_that_does():
     with pytest.raises(InputError, match=r"BATCH_SIZE 5 is not a multiple of 1 batch shards x 2 .*: 6"):
         check_batch(make_mesh(MeshConfig()), 5, num_microbatches=2)
+    with pytest.raises(InputError, match=r"BATCH_SIZE 12 .* x 2 microbatches x 4 pairs of a row .*: 16"):
+        check_batch(make_mesh(MeshConfig()), 12, num_microbatches=2, pairs_per_row=4)
 
 
 def test_processes_that_do_not_know_where_to_meet_say_what_to_give():

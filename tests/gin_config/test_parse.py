@@ -147,6 +147,7 @@ def test_what_must_be_set_is_named():
         "BEST_CHECKPOINTS_TO_KEEP is -1, expected at least 0",
         "NUM_MICROBATCHES is 0, expected at least 1",
         "DATA_STREAMS is 0, expected at least 1",
+        "PAIRS_PER_ROW is 0, expected at least 1",
         "MESH_TENSOR is 0, expected at least 1",
         "RANDOM_SEED is -1, expected 0 to 4294967295",
         "RANDOM_SEED is 1.5, expected a whole number or None",

@@ -17,10 +17,12 @@ from exaranker.tasks import get_task_or_mixture, register_dataset, register_mixt
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, TEMPLATES, encode_input, label_ids
 from exaranker.tokenization import load_tokenizer
 from exaranker.train.batches import Batches, BatchSpec
+from exaranker.train.shared_rows import share_rows
 
 VOCABULARY = shipped("examples/sample") / "spiece.model"
 LENGTHS = {"inputs": 256, "targets": 64}
 ONCE = {"shuffle": False, "repeat": False}
+SHARED = {"pack": False, "pairs_per_row": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +63,32 @@ CONTENT = ["decoder_target_tokens", "decoder_input_tokens", "decoder_loss_weight
 def test_packed_and_unpacked_hold_the_same_sequences(family):
     names = [*CONTENT, "encoder_input_tokens" if family == ENCODER_DECODER else "decoder_causal_attention"]
     found = {}
-    for pack in (True, False):
-        batches = list(Batches(spec(family, pack=pack, **ONCE)))
-        found[pack] = sorted([segment[name] for name in names] for segment in segments(batches, family))
-    assert len(found[False]) == len(examples(spec(family)))
-    assert found[True] == found[False]
+    for how, options in {"packed": {}, "unpacked": {"pack": False}, "shared": SHARED}.items():
+        batches = list(Batches(spec(family, **options, **ONCE)))
+        found[how] = sorted([segment[name] for name in names] for segment in segments(batches, family))
+    assert len(found["unpacked"]) == len(examples(spec(family)))
+    assert found["packed"] == found["unpacked"] == found["shared"]
+
+
+@pytest.mark.parametrize("family", [ENCODER_DECODER, DECODER_ONLY])
+def test_rows_of_several_pairs_keep_the_pairs_of_a_step_and_have_little_padding(family):
+    alone, shared = (
+        list(Batches(spec(family, batch_size=16, **options, **ONCE))) for options in ({"pack": False}, SHARED)
+    )
+    side = "encoder" if family == ENCODER_DECODER else "decoder"
+    used = {"alone": 0.0, "shared": 0.0}
+    for one, several in zip(alone, shared, strict=True):
+        assert several.ids == one.ids
+        rows = several.arrays[f"{side}_segment_ids"]
+        assert rows.shape[0] == 4
+        used["alone"] += one.arrays[f"{side}_input_tokens"].size
+        used["shared"] += rows.size
+    assert used["shared"] < 0.8 * used["alone"]
+
+
+def test_a_long_pair_shares_its_row_with_short_ones():
+    rows = share_rows(np.array([10, 90, 20, 80, 30, 70]), pairs_per_row=3)
+    assert rows == [[1, 4, 2], [3, 5, 0]]  # 140, 160
 
 
 def test_packing_leaves_little_padding():
@@ -114,9 +137,9 @@ def test_cut_prompts_are_the_reranker_s_too():
         assert prompt == encode_input(tokenizer, template, row["query"].decode(), row["passage"].decode(), 64)
 
 
-@pytest.mark.parametrize("pack", [True, False])
-def test_global_batches_do_not_depend_on_who_reads_them(pack):
-    given = spec(num_streams=4, batch_size=8, pack=pack, trim=False, seed=3)
+@pytest.mark.parametrize("options", [{}, {"pack": False}, {"pack": False, "pairs_per_row": 2}])
+def test_global_batches_do_not_depend_on_who_reads_them(options):
+    given = spec(num_streams=4, batch_size=8, trim=False, seed=3, **options)
     whole = list(islice(Batches(given, range(4)), 5))
     halves = [list(islice(Batches(given, streams), 5)) for streams in (range(2), range(2, 4))]
     for batch, *parts in zip(whole, *halves, strict=True):
@@ -125,7 +148,7 @@ def test_global_batches_do_not_depend_on_who_reads_them(pack):
             np.testing.assert_array_equal(array, np.concatenate([part.arrays[name] for part in parts]))
 
 
-@pytest.mark.parametrize("options", [{}, {"pack": False}, {"num_streams": 2}, {"style": "mixture"}])
+@pytest.mark.parametrize("options", [{}, {"pack": False}, {"num_streams": 2}, {"style": "mixture"}, SHARED])
 def test_state_goes_on_after_the_last_batch_delivered(options):
     given = spec(seed=5, **options)
     streams = range(given.num_streams)
@@ -239,8 +262,10 @@ def in_lockstep(given, streams_of_all, count=None):
 
 
 @pytest.mark.parametrize("family", [ENCODER_DECODER, DECODER_ONLY])
-def test_readers_that_agree_cut_batches_as_one_that_reads_all(family):
-    given = spec(family, "mixture", num_streams=2, batch_size=2, pack=False, seed=3)
+@pytest.mark.parametrize("pairs_per_row", [1, 2])
+def test_readers_that_agree_cut_batches_as_one_that_reads_all(family, pairs_per_row):
+    shapes = {"lengths": {"inputs": 160, "targets": 64}, "pairs_per_row": pairs_per_row}
+    given = spec(family, "mixture", num_streams=2, batch_size=2 * pairs_per_row, pack=False, seed=3, **shapes)
     whole = list(islice(Batches(given, range(2)), 40))
     readers = in_lockstep(given, [range(1), range(1, 2)], 40)
     assert 2 <= len({batch.arrays["decoder_target_tokens"].shape for batch in whole}) <= 8
@@ -249,10 +274,10 @@ def test_readers_that_agree_cut_batches_as_one_that_reads_all(family):
             np.testing.assert_array_equal(array, np.concatenate([part.arrays[name] for part in parts]))
 
 
-@pytest.mark.parametrize("pack", [True, False])
-def test_readers_that_agree_end_together(pack):
+@pytest.mark.parametrize("options", [{}, {"pack": False}, {"pack": False, "pairs_per_row": 2, "batch_size": 8}])
+def test_readers_that_agree_end_together(options):
     """The first stream has fewer rows than the rest, which a batch of one row each shows best."""
-    given = spec(split="validation", num_streams=4, batch_size=4, pack=pack, **ONCE)
+    given = spec(split="validation", **{"num_streams": 4, "batch_size": 4, **options, **ONCE})
     alone = [len(list(Batches(given, [stream]))) for stream in range(4)]
     assert len(set(alone)) > 1
     whole, readers = list(Batches(given, range(4))), in_lockstep(given, [range(1), range(1, 2), range(2, 4)])
@@ -294,6 +319,7 @@ def test_a_stream_without_rows_is_an_error_only_if_it_is_to_be_repeated():
         ({"split": "dev"}, r"has no split 'dev' \(it has: .*train"),
         ({"style": "lable"}, r"unknown task or mixture 'exaranker_sample_lable' \(did you mean exaranker_sample_label"),
         ({"num_streams": 3}, r"BATCH_SIZE 4 is not a multiple of the 3 data streams"),
+        (SHARED | {"num_streams": 2}, r"BATCH_SIZE 4 is not a multiple of the 2 data streams x 4 pairs of a row"),
     ],
 )
 def test_bad_input(options, message):

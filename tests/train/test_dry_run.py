@@ -44,6 +44,9 @@ def test_prints_config_sizes_batch_and_memory_and_touches_nothing(tmp_path, data
     assert "BATCH_SIZE = 8" in printed
     assert "t5.T5Config.emb_dim = 64" in printed
     assert list(tmp_path.iterdir()) == []
+    dry_run(tmp_path / "model", dataset, PACK=False, PAIRS_PER_ROW=2)
+    lines = " ".join(capsys.readouterr().out.split())
+    assert "batch 4 rows (2 pairs in each, 8 pairs) of inputs 256, targets 32 2 microbatch(es) of 2 row(s)" in lines
 
 
 @pytest.mark.parametrize(

@@ -129,17 +129,20 @@ def global_batch(mesh: Mesh, local: Mapping[str, np.ndarray]) -> dict[str, jax.A
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in local.items()}
 
 
-def check_batch(mesh: Mesh, batch_size: int, num_microbatches: int = 1) -> None:
+def check_batch(mesh: Mesh, batch_size: int, num_microbatches: int = 1, pairs_per_row: int = 1) -> None:
     """Checks that the mesh can split every microbatch evenly.
 
     Raises:
         InputError: it cannot.
     """
-    rows = int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
-    if batch_size % (rows * num_microbatches):
+    shards = int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
+    unit = shards * num_microbatches * pairs_per_row
+    if batch_size % unit:
+        several = f" x {pairs_per_row} pairs of a row" if pairs_per_row > 1 else ""
+        parts = f"{shards} batch shards x {num_microbatches} microbatches{several}"
         raise InputError(
-            f"BATCH_SIZE {batch_size} is not a multiple of {rows} batch shards x {num_microbatches} microbatches",
-            hint=f"the next one that is: {-(-batch_size // (rows * num_microbatches)) * rows * num_microbatches}",
+            f"BATCH_SIZE {batch_size} is not a multiple of {parts}",
+            hint=f"the next one that is: {-(-batch_size // unit) * unit}",
         )
 
 

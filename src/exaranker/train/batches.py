@@ -21,6 +21,7 @@ from exaranker.tasks import dataset_numbered, dataset_of, get_task_or_mixture, h
 from exaranker.tasks.preprocessors import LABEL
 from exaranker.tasks.reading import input_error, untuned
 from exaranker.templates import DECODER_ONLY
+from exaranker.train.shared_rows import in_rows, share_rows, used_lengths
 
 Tensors = dict[str, tf.Tensor]
 ROWS = "rows"  # per target token: 1 + the number of its row in the dataset
@@ -30,6 +31,7 @@ PROMPT = 3  # beside preprocessors.LABEL and EXPLANATION
 SHARE_UNIT = 2**20  # shares of 1 are counted in it: SeqIO packs integers only
 OTHERS = ("other", "share")
 LENGTH_STEPS = 8  # unpacked batches are cut to a multiple of 1/8 of both full lengths, so at most 8 shapes compile
+SHARED_STEPS = 4  # rows of several pairs to one of 1/4
 AGREED_AT_ONCE = 16  # batches whose lengths the processes of a job exchange in one go
 
 Agree = Callable[[Int[np.ndarray, " batches"]], Int[np.ndarray, " batches"]]
@@ -49,7 +51,7 @@ class NumberedBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """What to read and in which shape. `batch_size` counts rows over all streams.
+    """What to read and in which shape. `batch_size` counts rows over all streams, or pairs, where rows have several.
 
     The data is cut into `num_streams` streams, whatever the number of processes: each process reads some of them, and
     a batch has an equal part of each. So the global batches do not depend on who reads what.
@@ -67,10 +69,13 @@ class BatchSpec:
     use_cached: bool = False
     num_streams: int = 1
     trim: bool = True  # cut unpacked batches to their longest row
+    pairs_per_row: int = 1  # of unpacked batches
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.num_streams:
-            raise InputError(f"BATCH_SIZE {self.batch_size} is not a multiple of the {self.num_streams} data streams")
+        if self.batch_size % (self.num_streams * self.pairs_per_row):
+            several = f" x {self.pairs_per_row} pairs of a row" if self.pairs_per_row > 1 else ""
+            parts = f"the {self.num_streams} data streams{several}"
+            raise InputError(f"BATCH_SIZE {self.batch_size} is not a multiple of {parts}")
         missing = {"inputs", "targets"} - set(self.lengths)
         if missing:
             raise InputError(
@@ -101,7 +106,8 @@ class Batches(Iterator[NumberedBatch]):
     ):
         self._spec, self._agree = spec, agree
         self._first = state["batches"] if state else 0
-        self._rows = spec.batch_size // spec.num_streams
+        self._rows = spec.batch_size // spec.num_streams  # of each stream, or pairs, where rows have several
+        self._num_steps = LENGTH_STEPS if spec.pairs_per_row == 1 else SHARED_STEPS * spec.pairs_per_row
         self._mixed = len({dataset_of(task.name) for task in seqio.get_subtasks(get_task_or_mixture(spec.task))}) > 1
         if spec.repeat:
             _check_rows(spec, streams)
@@ -124,7 +130,7 @@ class Batches(Iterator[NumberedBatch]):
             raise StopIteration
         self._read.popleft()
         self._delivered += 1
-        arrays = {name: array[:, : steps * _step(array)] for name, array in arrays.items()}
+        arrays = {name: array[:, : steps * _step(array, self._num_steps)] for name, array in arrays.items()}
         numbers = np.stack([arrays.pop(DATASETS).ravel(), arrays.pop(ROWS).ravel()])
         datasets, ids = np.unique(numbers[:, numbers[1] > 0], axis=1) - 1
         whose = [f"{dataset_numbered(number)} " if self._mixed else "" for number in datasets]
@@ -146,15 +152,29 @@ class Batches(Iterator[NumberedBatch]):
             parts: list[dict[str, np.ndarray]] = [next(iterator, self._empty) for iterator in self._iterators]
         except tf.errors.OpError as error:
             raise input_error(error) from error
-        return {name: np.concatenate([_fill(part[name], self._rows) for part in parts]) for name in self._empty}
+        whole = {name: np.concatenate([_fill(part[name], self._rows) for part in parts]) for name in self._empty}
+        return whole if self._spec.pairs_per_row == 1 else self._in_shared_rows(whole)
+
+    def _in_shared_rows(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Several pairs a row, each stream's in rows of its own."""
+        lengths = {"decoder": used_lengths(arrays[ROWS])}
+        if "encoder_input_tokens" in arrays:
+            lengths["encoder"] = used_lengths(arrays["encoder_input_tokens"])
+        decisive = lengths.get("encoder", lengths["decoder"])
+        rows = []
+        for start in range(0, len(decisive), self._rows):
+            shared = share_rows(decisive[start : start + self._rows], self._spec.pairs_per_row)
+            rows += [[start + pair for pair in row] for row in shared]
+        return in_rows(arrays, rows, lengths)
 
     def _steps(self, arrays: Mapping[str, Num[np.ndarray, "rows length"]]) -> int:
-        """The fewest eighths of the full lengths that hold both sides; 0 of a batch without rows."""
+        """The fewest steps of the full lengths that hold both sides; 0 of a batch without rows."""
         if not arrays[ROWS].any():
             return 0
         if self._spec.pack or not self._spec.trim:
-            return LENGTH_STEPS
-        return max(_used_steps(arrays[name]) for name in ("encoder_input_tokens", ROWS) if name in arrays)
+            return self._num_steps
+        sides = [arrays[name] for name in ("encoder_input_tokens", ROWS) if name in arrays]
+        return max(_used_steps(array, self._num_steps) for array in sides)
 
 
 def _check_rows(spec: BatchSpec, streams: Sequence[int]) -> None:
@@ -322,11 +342,11 @@ def _fill(array: Num[np.ndarray, "some length"], rows: int) -> Num[np.ndarray, "
     return np.pad(array, ((0, rows - len(array)), (0, 0)))
 
 
-def _used_steps(array: Int[np.ndarray, "rows length"]) -> int:
+def _used_steps(array: Int[np.ndarray, "rows length"], num_steps: int) -> int:
     """How many steps hold the longest row."""
     used = int(np.flatnonzero(array.any(axis=0)).max(initial=0)) + 1
-    return -(-used // _step(array))
+    return -(-used // _step(array, num_steps))
 
 
-def _step(array: Num[np.ndarray, "rows length"]) -> int:
-    return -(-array.shape[1] // LENGTH_STEPS)
+def _step(array: Num[np.ndarray, "rows length"], num_steps: int) -> int:
+    return -(-array.shape[1] // num_steps)

@@ -48,11 +48,12 @@ class DataConfig:
 
     mixture_or_task_name: NonEmpty
     task_feature_lengths: Mapping[str, int]
-    batch_size: Positive = 128  # rows over all processes and microbatches
+    batch_size: Positive = 128  # rows over all processes and microbatches; pairs, where rows have several
     vocabulary_path: str = ""
     dataset_dir: NonEmpty | None = None  # of an explanation dataset, for the tasks that are named after it
     use_cached_tasks: bool = False
     pack: bool = True
+    pairs_per_row: Positive = 1  # of batches that are not packed
     shuffle: bool = True
     # Parts of the data that processes share out; it decides the batches, the number of processes does not.
     num_streams: Annotated[Positive, Macro("DATA_STREAMS")] = 1
@@ -61,6 +62,14 @@ class DataConfig:
     def __post_init__(self) -> None:
         check(self)
         check_lengths(self.task_feature_lengths)
+        if self.pairs_per_row > 1 and self.pack:
+            problem = f"PAIRS_PER_ROW {self.pairs_per_row} with PACK = True, which puts as many into a row as fit"
+            raise InputError(problem, hint="set PACK = False, or leave out PAIRS_PER_ROW")
+
+    @property
+    def row_lengths(self) -> dict[str, int]:
+        """Tokens of a row at most, by feature."""
+        return {name: length * self.pairs_per_row for name, length in self.task_feature_lengths.items()}
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def open_batches(config: TrainConfig, mesh: Mesh, split: str, state: Mapping[str
         seed=config.seed,
         use_cached=data.use_cached_tasks,
         num_streams=data.num_streams,
+        pairs_per_row=data.pairs_per_row,
     )
     fixed = data.pack and training  # endless batches of one length: nothing to agree upon
     agree = None if fixed or jax.process_count() == 1 else _greatest
@@ -70,7 +71,8 @@ def _own_streams(mesh: Mesh, spec: BatchSpec) -> list[int]:
 
     Processes whose devices share rows, along the tensor axis, read the same streams.
     """
-    rows, each = local_rows(mesh, spec.batch_size), spec.batch_size // spec.num_streams
+    num_rows = spec.batch_size // spec.pairs_per_row
+    rows, each = local_rows(mesh, num_rows), num_rows // spec.num_streams
     streams = np.unique(rows // each)
     if len(streams) * each != len(rows):
         raise InputError(

@@ -75,7 +75,7 @@ def activation_bytes(config: TrainConfig, rows: int) -> int:
     """
     model = config.model
     family = family_of(model)
-    lengths = family.lengths(config.data.task_feature_lengths)
+    lengths = family.lengths(config.data.row_lengths)
     logits = 2 * 4 * lengths.decoder * model.vocab_size
     stacks = family.stacks(model, lengths)
     kept = sum(stack.layers * _kept(model, stack, model.remat) for stack in stacks)
@@ -112,11 +112,13 @@ def _model_lines(setup: Setup) -> list[str]:
 
 def _batch_lines(setup: Setup) -> list[str]:
     data = setup.config.data
-    lengths = ", ".join(f"{name} {length}" for name, length in data.task_feature_lengths.items())
+    lengths = ", ".join(f"{name} {length}" for name, length in data.row_lengths.items())
     rows = _rows_per_device(setup)
     packing = "packed" if data.pack else "one pair per row"
+    if data.pairs_per_row > 1:
+        packing = f"{data.pairs_per_row} pairs in each, {data.batch_size} pairs"
     return [
-        f"batch             {data.batch_size} rows ({packing}) of {lengths}",
+        f"batch             {data.batch_size // data.pairs_per_row} rows ({packing}) of {lengths}",
         f"                  {setup.config.num_microbatches} microbatch(es) of {rows} row(s) per device",
     ]
 
@@ -131,7 +133,8 @@ def _rows_per_device(setup: Setup) -> int:
     shards = 1
     for axis in BATCH_AXES:
         shards *= setup.mesh.shape[axis]
-    return setup.config.data.batch_size // shards // setup.config.num_microbatches
+    data = setup.config.data
+    return data.batch_size // data.pairs_per_row // shards // setup.config.num_microbatches
 
 
 def _count(params: Any) -> int:

@@ -50,7 +50,7 @@ def assemble(config: TrainConfig, devices: Sequence[Any] | None = None) -> Setup
     # Gradients are as large as what is trained.
     state_bytes = _bytes(state) + _bytes(state.params)
     mesh = make_mesh(config.mesh, state_bytes, devices)
-    check_batch(mesh, config.data.batch_size, config.num_microbatches)
+    check_batch(mesh, config.data.batch_size, config.num_microbatches, config.data.pairs_per_row)
     abstract = _with_shardings(state, _state_shardings(mesh, boxed, state))
     return Setup(config, mesh, module, optimizer, abstract, *_compiled(config, module, optimizer, mesh, abstract))
 
@@ -120,7 +120,8 @@ def abstract_batch(config: TrainConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeS
 def batch_shapes(config: TrainConfig) -> BatchShapes:
     """The features of a training batch."""
     data = config.data
-    return family_of(config.model).batch_shapes(data.batch_size, data.task_feature_lengths, data.pack)
+    rows, has_segments = data.batch_size // data.pairs_per_row, data.pack or data.pairs_per_row > 1
+    return family_of(config.model).batch_shapes(rows, data.row_lengths, has_segments)
 
 
 def _init_variables(module: nn.Module, config: TrainConfig) -> dict[str, Any]:
