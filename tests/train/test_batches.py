@@ -17,7 +17,6 @@ from exaranker.tasks import get_task_or_mixture, register_dataset, register_mixt
 from exaranker.templates import DECODER_ONLY, ENCODER_DECODER, TEMPLATES, encode_input, label_ids
 from exaranker.tokenization import load_tokenizer
 from exaranker.train.batches import Batches, BatchSpec
-from exaranker.train.shared_rows import share_rows
 
 VOCABULARY = shipped("examples/sample") / "spiece.model"
 LENGTHS = {"inputs": 256, "targets": 64}
@@ -84,11 +83,6 @@ def test_rows_of_several_pairs_keep_the_pairs_of_a_step_and_have_little_padding(
         used["alone"] += one.arrays[f"{side}_input_tokens"].size
         used["shared"] += rows.size
     assert used["shared"] < 0.8 * used["alone"]
-
-
-def test_a_long_pair_shares_its_row_with_short_ones():
-    rows = share_rows(np.array([10, 90, 20, 80, 30, 70]), pairs_per_row=3)
-    assert rows == [[1, 4, 2], [3, 5, 0]]  # 140, 160
 
 
 def test_packing_leaves_little_padding():

@@ -43,6 +43,12 @@ def test_a_header_says_command_result_hardware_and_cost(path):
     ]
 
 
+def test_rows_that_are_packed_have_no_number_of_pairs():
+    message = r"^PAIRS_PER_ROW 2 with PACK = True, .* \(set PACK = False, or leave out PAIRS_PER_ROW\)$"
+    with pytest.raises(InputError, match=message):
+        configured(CONFIGS / "sample_label.gin", *GIVEN, "PACK=True", "PAIRS_PER_ROW=2")
+
+
 @pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
 def test_a_schedule_ends_with_the_run_unless_told_otherwise(optimizer):
     given = [
