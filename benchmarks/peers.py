@@ -1,6 +1,6 @@
 """The peers that `benchmarks/rerank.py` runs beside us: each scores pairs by label log-odds from a Hugging Face folder.
 
-Every peer is given batches of the same shapes, on as many threads as `torch.get_num_threads()` says.
+Every peer is given the same batches, on as many threads as `torch.get_num_threads()` says.
 """
 
 import tempfile

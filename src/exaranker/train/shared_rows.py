@@ -1,7 +1,7 @@
 """The pairs of a batch in fewer rows than pairs: as many in each, whatever their lengths.
 
 Unpacked, a batch has as many pairs as it says, and every row is as long as its longest: of MS MARCO's pairs two fifths
-is padding. Packed, it has as many pairs as happen to fit. Here a step keeps its pairs, and has little padding.
+is padding. Packed, it has as many pairs as happen to fit. Here a step keeps its pairs, and has less padding.
 """
 
 from collections.abc import Mapping, Sequence
