@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCKS := requirements/cpu-py311.lock requirements/cpu-py312.lock
 
-.PHONY: setup demo test test-py312 lint imports types docs dist lock clean
+.PHONY: setup demo test coverage test-py312 lint imports types docs dist lock clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -22,9 +22,12 @@ $(VENV_PY312)/.ready: requirements/cpu-py312.lock setup.py pyproject.toml
 demo: setup
 	@$(RUN)/exaranker demo
 
-# The lines that are reached are counted in tests that are not slow: the tracer costs them a fifth of their time.
 test: setup
-	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
+	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Which lines the tests reach that are not slow. The tracer takes its time, so `make test` goes without it.
+coverage: setup
+	@$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow' --cov
 
 # Today's jax and its libraries, which need Python 3.12: what trains, ranks and evaluates. Tests that need torch are skipped.
 test-py312: $(VENV_PY312)/.ready

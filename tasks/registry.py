@@ -308,9 +308,13 @@ def _mix_all(datasets: Iterable[str]) -> list[str]:
         style: {task_name(name, style): rate for name, rate in rows.items() if not _lacking(_datasets[name], style)}
         for style in STYLES
     }
+    incomplete: dict[str, list[str]] = {}
     for style, mixed in rates.items():
         if mixed and (lacking := sorted(rows.keys() - {dataset_of(task) for task in mixed})):
-            warn(f"{task_name('all', style)} is without {', '.join(lacking)}: {_why(lacking[0], style)}")
+            without = f"{', '.join(lacking)}: {_why(lacking[0], style)}"
+            incomplete.setdefault(without, []).append(task_name("all", style))
+    for without, (first, *others) in incomplete.items():
+        warn(f"{first} is without {without}" + (f"; so are {', '.join(others)}" if others else ""))
     return [register_mixture(task_name("all", style), mixed) for style, mixed in rates.items() if mixed]
 
 

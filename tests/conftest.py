@@ -19,6 +19,7 @@ import jax
 import pytest
 
 from exaranker import logs
+from exaranker.devices.compilation_cache import keep_compiled
 from exaranker.files import sha256_file, write_json
 from exaranker.schema import MANIFEST, SCHEMA_VERSION, ExplainedPair, to_example
 from exaranker.texts.rows import read_texts
@@ -30,6 +31,7 @@ SAMPLE = Path(__file__).parents[1] / "examples/sample"
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 BUDGET = os.environ.get("EXARANKER_TEST_MINUTES") or None  # set by .ci/run
 BEGAN = time.monotonic()
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 ASIDE = re.compile(r"\.[0-9a-f]{8}\.aside")  # of exaranker.files, each time another name
 
 # The same examples in every run, so that a gate is red for what changed; HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -44,27 +46,26 @@ def pytest_configure() -> None:
     Most tests compile more often than they compute: machine code need not be good.
     """
     os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
-    os.environ["EXARANKER_CACHE"] = tempfile.mkdtemp(prefix="exaranker-tests-")
+    if not WORKER:  # what one worker compiles or converts, the other finds
+        os.environ["EXARANKER_CACHE"] = tempfile.mkdtemp(prefix="exaranker-tests-")
     os.environ[QUICK] = "1"
     jax.config.update(QUICK.lower(), True)
+    keep_compiled()
     if jax.__version_info__ < (0, 11):  # XLA ends a process that is given a flag that it no longer has
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
-    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
-    if worker and count:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: int(count)] or cores)
+    if WORKER:
+        cores, count = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        os.sched_setaffinity(0, cores[int(WORKER.removeprefix("gw")) :: count] or cores)
 
 
 def pytest_unconfigure() -> None:
     """What was compiled for the tests goes with them."""
-    shutil.rmtree(os.environ["EXARANKER_CACHE"], ignore_errors=True)
+    if not WORKER:
+        shutil.rmtree(os.environ["EXARANKER_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come last, or first without a budget of time: then no worker waits for the other."""
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker("no_cover")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path in slow) is (BUDGET is not None))
 

@@ -189,3 +189,32 @@ def test_bad_input(evaluated: Path, capsys: pytest.CaptureFixture[str], name: st
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
     assert not (evaluated / "report.html").exists()
+
+
+def test_what_is_given_twice_or_is_no_day_is_refused(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results, page = str(evaluated / "results.json"), str(evaluated / "page.html")
+    twice = {
+        "RESULTS": [results],
+        "--metrics": ["--metrics", "a/metrics.jsonl", "./a/metrics.jsonl"],
+        "--stages": ["--stages", "rerank.json", "rerank.json"],
+        "--checkpoint": ["--checkpoint", "out/model", "out/model"],
+    }
+    for option, words in twice.items():
+        with pytest.raises(SystemExit, match="2"):
+            main(["report", results, *words, "--output", page])
+        assert f"{option} {words[-1]} is given twice" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", results, "--date", "in winter", "--output", page])
+    assert "argument --date: 'in winter' is not a day, such as 2026-01-31" in capsys.readouterr().err
+
+
+def test_trainings_in_folders_of_one_name_both_have_their_curves(evaluated: Path) -> None:
+    paths = [evaluated / folder / "model/metrics.jsonl" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text('{"step": 10, "split": "train", "loss": 0.5}\n{"step": 20, "split": "train", "loss": 0.25}\n')
+    words = [str(evaluated / "results.json"), "--metrics", *map(str, paths), f"--output={evaluated / 'page.html'}"]
+    main(["report", *words])
+    page = (evaluated / "page.html").read_text()
+    assert "a/model, train</text>" in page
+    assert "b/model, train</text>" in page

@@ -50,14 +50,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def train_once(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    return functools.cache(lambda family: train(family, dataset, tmp_path_factory.mktemp(family)))
+
+
 @pytest.fixture(scope="session", params=FAMILIES)
-def trained(request: pytest.FixtureRequest, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train(request.param, dataset, tmp_path_factory.mktemp(request.param))
+def trained(request: pytest.FixtureRequest, train_once: Callable[[str], Trained]) -> Trained:
+    return train_once(request.param)
 
 
 @pytest.fixture(scope="session")
-def t5(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train("t5", dataset, tmp_path_factory.mktemp("t5_only"))
+def t5(train_once: Callable[[str], Trained]) -> Trained:
+    return train_once("t5")
 
 
 def train(family: str, dataset: Path, model_dir: Path) -> Trained:

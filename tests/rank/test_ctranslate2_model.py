@@ -1,14 +1,12 @@
 """CTranslate2 behind a Reranker: the scores of JAX in fp32, their order in int8; what it cannot do is refused."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
@@ -69,27 +67,19 @@ def test_int8_ranks_as_fp32_does_and_is_the_same_each_time(t5_checkpoint: Path) 
     exact, rounded = list(load(t5_checkpoint).score(PAIRS)), list(reranker.score(PAIRS))
     moved = max(abs(one - other) for one, other in zip(exact, rounded, strict=True))
     assert moved > 0
-    assert moved < 0.1 or processor.overflows_in_int8()  # then 0.4 of these weights, where exact sums move 0.04
+    assert moved < 0.1 or processor.overflows_in_int8()  # then by 0.4 of these weights, where exact sums move 0.04
     assert kendalltau(exact, rounded).statistic >= 0.8  # of 10 pairs whose scores nearly tie
     assert list(load(t5_checkpoint, dtype="int8").score(PAIRS)) == rounded
 
 
-IN_INT8 = """
-import json, sys
-from exaranker.rank.reranker import Reranker
-pairs = [tuple(pair) for pair in json.loads(sys.argv[2])]
-scores = Reranker.from_checkpoint(sys.argv[1], max_length=128, token_budget=256, dtype="int8").score(pairs)
-print(json.dumps([float(score) for score in scores]))
-"""
-
-
-def test_int8_with_exact_sums_is_close_on_every_processor(t5_checkpoint: Path) -> None:
-    """MKL's sums do not overflow where oneDNN's do; the library is chosen once in a process."""
-    chosen = {"CT2_USE_MKL": "1"} if processor.overflows_in_int8() else {}
-    command = [sys.executable, "-c", IN_INT8, str(t5_checkpoint), json.dumps(PAIRS)]
-    done = subprocess.run(command, env={**os.environ, **chosen}, capture_output=True, text=True, check=True)
-    exact = list(load(t5_checkpoint).score(PAIRS))
-    assert max(abs(one - other) for one, other in zip(exact, json.loads(done.stdout), strict=True)) < 0.1
+def test_the_weights_kept_in_int8_are_close_on_every_processor(t5_checkpoint: Path) -> None:
+    """Multiplied in fp32: the sums of int8 overflow on some processors, whatever library adds them."""
+    rounded = load(t5_checkpoint, dtype="int8")
+    folder = ctranslate2.converted(rounded.model.path, rounded.model.card, "int8")
+    engine = pytest.importorskip("ctranslate2").Translator(str(folder), compute_type="float32")
+    rounded = replace(rounded, model=replace(rounded.model, engine=engine))
+    moved = np.abs(np.subtract(list(load(t5_checkpoint).score(PAIRS)), list(rounded.score(PAIRS))))
+    assert 0 < moved.max() < 0.1
 
 
 @pytest.mark.parametrize("overflows", [False, True])

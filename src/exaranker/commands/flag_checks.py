@@ -1,6 +1,7 @@
 """Values of options that several verbs have, checked before anything is read."""
 
-from pathlib import PurePath
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 
 from exaranker.errors import InputError
 from exaranker.files.writing import AnyPath
@@ -30,3 +31,17 @@ def check_not_negative(option: str, value: float | None) -> None:
     """
     if value is not None and value < 0:
         raise InputError(f"{option} {value:g}, expected at least 0")
+
+
+def check_different(option: str, paths: Sequence[str]) -> None:
+    """Refuses a file that is given twice, and would be counted twice.
+
+    Raises:
+        InputError: one is.
+    """
+    seen: set[Path] = set()
+    for path in paths:
+        place = Path(path).absolute()
+        if place in seen:
+            raise InputError(f"{option} {path} is given twice")
+        seen.add(place)

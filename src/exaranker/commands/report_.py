@@ -1,11 +1,12 @@
 """exaranker report."""
 
 import argparse
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from exaranker.commands.flag_checks import check_ending, check_not_negative
+from exaranker.commands.flag_checks import check_different, check_ending, check_not_negative
 from exaranker.errors import InputError, require
 from exaranker.files import claim_outputs, read_json, write_text
 from exaranker.logs import show, warn
@@ -24,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="+", metavar="RESULTS", help="results.json of `exaranker evaluate`")
     parser.add_argument("--output", required=True, metavar="HTML", help="page to write")
     parser.add_argument("--title", default="Reranking results", help="of the page (default: %(default)s)")
-    parser.add_argument("--date", default=date.today().isoformat(), metavar="DAY", help="(default: today)")
+    today = date.today().isoformat()
+    parser.add_argument("--date", type=_day, default=today, metavar="YYYY-MM-DD", help="(default: today)")
     parser.add_argument("--explanations", metavar="JSONL", help="what `exaranker rerank --explain_top_k` wrote")
     parser.add_argument("--queries", metavar="FILE", help="TSV or JSONL, to show the questions")
     parser.add_argument("--passages", metavar="FILE", help="TSV or JSONL, to show the explained passages")
@@ -48,6 +50,10 @@ def run(args: argparse.Namespace) -> None:
         require(module, "evaluate")
     check_ending("--output", args.output, ".html", ".htm")
     check_not_negative("--usd_per_hour", args.usd_per_hour)
+    check_different("RESULTS", args.results)
+    check_different("--metrics", args.metrics)
+    check_different("--stages", args.stages)
+    check_different("--checkpoint", args.checkpoint)
     read = [*args.results, args.explanations, args.queries, args.passages, *args.metrics, *args.stages]
     with claim_outputs(args.output, inputs=read):
         _write(args)
@@ -71,7 +77,7 @@ def _write(args: argparse.Namespace) -> None:
         explanations=explanations,
         queries=queries,
         passages=read_texts(args.passages, wanted=explained) if args.passages else {},
-        metrics={_run_name(path): report_data.read_curves(path) for path in args.metrics},
+        metrics={name: report_data.read_curves(path) for name, path in _run_names(args.metrics).items()},
         stages=[_stage(path) for path in args.stages],
         checkpoints=[_checkpoint(path) for path in args.checkpoint],
         usd_per_hour=args.usd_per_hour,
@@ -79,9 +85,28 @@ def _write(args: argparse.Namespace) -> None:
     write_text(args.output, report.render(results, extras))
 
 
-def _run_name(path: str) -> str:
-    """A training is called by its folder."""
-    return Path(path).absolute().parent.name
+def _day(given: str) -> str:
+    try:
+        return date.fromisoformat(given).isoformat()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a day, such as 2026-01-31") from error
+
+
+def _run_names(paths: Sequence[str]) -> dict[str, str]:
+    """The metrics of trainings, called by their folders, with the folders above where those have the same name.
+
+    >>> _run_names(["out/label/metrics.jsonl", "out/explained/metrics.jsonl"])
+    {'label': 'out/label/metrics.jsonl', 'explained': 'out/explained/metrics.jsonl'}
+    >>> list(_run_names(["out/a/model/metrics.jsonl", "out/b/model/metrics.jsonl"]))
+    ['a/model', 'b/model']
+    """
+    folders = [Path(path).absolute().parent.parts for path in paths]
+    longest = max(map(len, folders), default=0)
+    for depth in range(1, longest + 1):
+        names = ["/".join(parts[-depth:]) for parts in folders]
+        if len(set(names)) == len(names):
+            return dict(zip(names, paths, strict=True))
+    return {path: path for path in paths}
 
 
 def _stage(path: str) -> dict[str, Any]:
